@@ -1,0 +1,1 @@
+"""From prompts to preference data: candidates are sampled, ranked into pairs, and mixed with general pairs."""

@@ -1,0 +1,55 @@
+"""Language codes, names, scripts and writing direction, from CLDR through Babel: no list of our own to grow old."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from babel import Locale, UnknownLocaleError
+from babel.core import get_global
+
+_CODE = re.compile(r"[a-z]{2,3}")
+# Filipino is the standard name of standardised Tagalog; data sets use both codes for the same texts.
+_NAMES = {"tl": "Filipino (Tagalog)"}
+_ALIASES = {"fil": "tl"}
+_MORE_SCRIPTS = {"sr": ("Cyrl", "Latn"), "hi": ("Deva",)}
+_RIGHT_TO_LEFT = frozenset({"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm", "Rohg"})
+
+
+class UnknownLanguage(ValueError):
+    """A code that is no language known to CLDR."""
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """A language: BCP-47 primary subtag, English name, ISO 15924 scripts it is written in, direction."""
+
+    code: str
+    name: str
+    scripts: tuple[str, ...]
+    direction: str
+
+
+@cache
+def language(code: str) -> Language:
+    """Look a language up by its BCP-47 primary subtag (``hi``; ``fil`` reads as ``tl``).
+
+    Raises
+    ------
+    UnknownLanguage
+        if CLDR does not know the code.
+    """
+    code = _ALIASES.get(code, code)
+    if not _CODE.fullmatch(code):
+        raise UnknownLanguage(f"{code!r} is no language code; use a two- or three-letter BCP-47 code such as 'hi'")
+    subtags = get_global("likely_subtags").get(code)
+    if subtags is None:
+        raise UnknownLanguage(f"{code!r} is no language known to CLDR; use a BCP-47 code such as 'hi' or 'ar'")
+    script = next((part for part in str(subtags).split("_") if len(part) == 4), "Latn")
+    try:
+        name = _NAMES.get(code) or Locale("en").languages.get(code) or Locale(code).english_name or code
+    except UnknownLocaleError:
+        name = code
+    scripts = _MORE_SCRIPTS.get(code, (script,))
+    return Language(code, name, scripts, "rtl" if scripts[0] in _RIGHT_TO_LEFT else "ltr")

@@ -1,0 +1,103 @@
+"""What a model is: a digest of its weights, adapter, tokenizer and chat template, never its name.
+
+Hashing a gigabyte takes a second or two, so digests of files are remembered in a small index, keyed by everything
+that changes when a file is rewritten: path, size, modification time in nanoseconds and inode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from alignprism.models.template import BASE_CHAT_TEMPLATE, PLAIN_CHAT_TEMPLATE
+from alignprism.rows import file_digest, write_atomic
+
+_WEIGHTS = ("*.safetensors", "*.bin")
+_DESCRIPTION = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "merges.txt")
+_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+_ADAPTER = ("adapter_config.json",)
+# A file changed again within the clock's tick keeps its time stamp: what was written just now is not remembered.
+_SETTLED_SECONDS = 2.0
+
+
+class IdentityError(ValueError):
+    """A folder holds no weights that could be named."""
+
+
+def cached_file_digest(path: Path, index: Path | None) -> str:
+    """sha256 of a file's bytes as hex, remembered in `index` (a JSON file) when one is given."""
+    state = path.stat()
+    key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{state.st_ino}"
+    known = _read_index(index)
+    if key in known:
+        return known[key]
+    digest = file_digest(path)
+    if index is not None and time.time() - state.st_mtime > _SETTLED_SECONDS:
+        write_atomic(index, json.dumps(_read_index(index) | {key: digest}, indent=0).encode())
+    return digest
+
+
+def _read_index(index: Path | None) -> dict[str, str]:
+    if index is None or not index.is_file():
+        return {}
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+    except ValueError:  # the index only saves time: a damaged one is forgotten
+        return {}
+    return {str(k): str(v) for k, v in content.items()} if isinstance(content, dict) else {}
+
+
+def weights_digest(folder: Path, adapter: Path | None = None, index: Path | None = None) -> str:
+    """sha256 (hex) over everything in `folder` and `adapter` that can change a model's answers.
+
+    File names count relative to their folder, so that a moved model keeps its digest. A folder without a chat
+    template is given one of ours when it is loaded; ours are hashed in its place.
+
+    Raises
+    ------
+    IdentityError
+        no weight files in `folder`, or no adapter in `adapter`.
+    """
+    total = hashlib.sha256(b"alignprism model 1\n")
+    for part, root, required in (("model", folder, _WEIGHTS), ("adapter", adapter, (*_ADAPTER, *_WEIGHTS))):
+        if root is None:
+            continue
+        weights = _present(root, required)
+        if not any(path.suffix in {".safetensors", ".bin"} for path in weights):
+            raise IdentityError(f"{root}: no weights (*.safetensors or *.bin) in this folder")
+        for path in sorted({*weights, *_present(root, _DESCRIPTION), *_present(root, _TEMPLATES)}):
+            digest = _digest_of(path, index)
+            total.update(f"{part}/{path.name} {digest}\n".encode())
+    if not has_chat_template(folder) and not (adapter is not None and has_chat_template(adapter)):
+        total.update(hashlib.sha256((BASE_CHAT_TEMPLATE + PLAIN_CHAT_TEMPLATE).encode()).digest())
+    return total.hexdigest()
+
+
+def _present(root: Path, patterns: tuple[str, ...]) -> list[Path]:
+    names = {path for pattern in patterns for path in root.glob(pattern)}
+    # Trainer leftovers are no weights: the answers do not depend on them.
+    return sorted(path for path in names if path.name not in {"training_args.bin", "optimizer.bin", "scheduler.bin"})
+
+
+def _digest_of(path: Path, index: Path | None) -> str:
+    if path.suffix == ".json" and path.name.endswith("config.json"):
+        return hashlib.sha256(_without_places(path)).hexdigest()
+    return cached_file_digest(path, index)
+
+
+def _without_places(path: Path) -> bytes:
+    """A configuration without the entries that say where the model came from or who wrote the file."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    dropped = ("_name_or_path", "transformers_version", "base_model_name_or_path", "name_or_path", "is_local", "revision")
+    kept = {key: value for key, value in content.items() if key not in dropped}
+    return json.dumps(kept, sort_keys=True).encode()
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether a model folder brings a chat template of its own."""
+    if any((folder / name).is_file() for name in _TEMPLATES):
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and bool(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))

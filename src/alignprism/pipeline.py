@@ -1,0 +1,336 @@
+"""The stages of a run: their order, what is already done, what it will cost.
+
+Data goes one way: every stage reads the outputs of the stages it names and writes files that appear whole or not at
+all. A stage's key is a hash over its settings and over the bytes of its inputs, so that running again does what is
+missing and nothing else, and a change redoes exactly what depends on it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from alignprism import stages
+from alignprism.judging.head import Head
+from alignprism.models.identity import weights_digest
+from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
+from alignprism.prompts.select import select_prompts
+from alignprism.rows import Prompt, content_id
+from alignprism.run_folder import RunFolder, open_run
+from alignprism.study import Study, StudyError, dump
+
+STAGE_VERSION = 1
+"""Raised when a stage's code changes its result for the same inputs."""
+
+
+class Reporter(Protocol):
+    """What the pipeline tells while it works; the command line draws it."""
+
+    def say(self, text: str) -> None:
+        """One line of text."""
+
+    def stage(self, number: int, total: int, title: str, done: bool) -> None:
+        """A stage begins, or is already done."""
+
+    def progress(self, title: str, total: int) -> Callable[[int], None]:
+        """A bar of `total` units; the function returned advances it by a number of units."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run.
+
+    ``settings`` holds everything of the study that can change the result; ``inputs`` names the stages it reads;
+    ``work`` writes the outputs and returns their paths. ``calls`` and ``seconds`` are estimates for the dry run.
+    """
+
+    name: str
+    title: str
+    inputs: tuple[str, ...]
+    settings: Mapping[str, Any]
+    work: Callable[[stages.Context], list[Path]]
+    calls: int = 0
+    seconds: float = 0.0
+    text: str = ""
+
+
+@dataclass
+class Plan:
+    """What a study comes to: resolved models, judges, prompts and stages in order."""
+
+    study: Study
+    run: RunFolder
+    prompts: list[Prompt]
+    models: dict[str, ResolvedModel]
+    judges: dict[str, Head]
+    stages: list[Stage]
+    cells: list[stages.Cell]
+
+
+@dataclass
+class Outcome:
+    """Which stages ran and which were already done, with what had to be set aside."""
+
+    ran: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)
+
+
+def plan(study: Study, folder: Path, cache: Path, reporter: Reporter) -> Plan:
+    """Resolve models and judges, read and check the prompts, and lay out the stages.
+
+    Raises
+    ------
+    StudyError, RowError, ModelError, RunFolderError
+        each says what is wrong and where; nothing has been computed then.
+    """
+    if study.judges.pairwise is not None:
+        raise StudyError(
+            f"judges.pairwise: {study.judges.pairwise!r}: no pairwise judge can be asked yet (judges behind an endpoint "
+            "come with a later version); set it to null, the win rate is then given as not available, with its reason"
+        )
+    judges = {role: Head.load(getattr(study.judges, role)) for role in ("preference", "evaluation")}
+    if judges["preference"].digest == judges["evaluation"].digest and not study.allow_shared_judge:
+        raise StudyError(
+            "judges: preference and evaluation judge are the same weights under two names; name two different judges, "
+            "or set allow_shared_judge: true (the page will say so)"
+        )
+    prompts, _ = select_prompts(study)
+    run = open_run(folder)
+    models = {
+        name: resolve(ModelSpec(name, entry.source, entry.adapter), cache, reporter.say)
+        for name, entry in study.models.items()
+    }
+    cells = stages.cells_of(study)
+    layout = Plan(study, run, prompts, models, judges, [], cells)
+    layout.stages = list(_stages(layout))
+    return layout
+
+
+def _stages(layout: Plan) -> Iterator[Stage]:
+    study, prompts = layout.study, layout.prompts
+    count = stages.Counts.of(study, prompts)
+    digests = {name: model.digest for name, model in layout.models.items()}
+    judge_digests = {role: head.digest for role, head in layout.judges.items()}
+    yield Stage(
+        "prompts",
+        "Prompts: read, check, split",
+        (),
+        {
+            "languages": study.languages.model_dump(),
+            "data": study.data.model_dump(),
+            "rows": content_id([(p.id, p.text, p.split, p.reference) for p in prompts]),
+        },
+        stages.write_prompts,
+    )
+    taught = {name for name, entry in study.models.items() if entry.ift == "train"}
+    for name in sorted(taught):
+        yield Stage(
+            f"ift:{name}",
+            f"Instruction tuning of {name}",
+            ("prompts",),
+            {"model": digests[name], "training": stages.training_settings(study, "ift"), "seed": study.seed},
+            lambda context, name=name: stages.teach(context, name),  # type: ignore[misc]
+            seconds=count.ift_tokens / stages.TRAIN_TOKENS_PER_SECOND,
+        )
+
+    def base_inputs(name: str) -> tuple[str, ...]:
+        return (f"ift:{name}",) if name in taught else ()
+
+    if study.methods:
+        generators = [g for name in study.generators for g in base_inputs(name)]
+        yield Stage(
+            "candidates",
+            "Candidates: completions of the training prompts",
+            ("prompts", *generators),
+            {
+                "models": {name: digests[name] for name in study.generators},
+                "pairs": study.pairs.model_dump(include={"candidates", "temperature", "max_new_tokens", "general_sets"}),
+                "mixture": [study.mixture > 0, study.mixture < 1],
+                "train": study.languages.train,
+                "seed": study.seed,
+            },
+            stages.sample_candidates,
+            calls=count.candidates,
+            seconds=count.candidates * study.pairs.max_new_tokens / stages.DECODE_TOKENS_PER_SECOND,
+            text="training prompts to " + ", ".join(study.generators) + " (on this machine)",
+        )
+        yield Stage(
+            "pairs",
+            "Preference pairs: rank, drop, mix",
+            ("prompts", "candidates", *base_inputs(study.baseline)),
+            {
+                "judge": judge_digests["preference"],
+                "base": digests[study.baseline],
+                "pairs": study.pairs.model_dump(),
+                "mixture": study.mixture,
+                "seed": study.seed,
+            },
+            stages.make_pairs,
+            calls=count.candidates,
+            seconds=count.candidates / stages.JUDGE_ROWS_PER_SECOND,
+            text=f"training prompts and candidates to {study.judges.preference} (on this machine)",
+        )
+    for cell in layout.cells:
+        start = (f"train:{cell.start}",) if cell.start else base_inputs(study.baseline)
+        yield Stage(
+            f"train:{cell.name}",
+            f"Training {cell.name}",
+            ("prompts", "pairs", *start),
+            {
+                "base": digests[study.baseline],
+                "method": cell.method,
+                "seed": cell.seed,
+                "training": stages.training_settings(study, cell.method),
+                "dev_judge": judge_digests["evaluation"],
+                "max_new_tokens": study.evaluation.max_new_tokens,
+            },
+            lambda context, cell=cell: stages.train_cell(context, cell),  # type: ignore[misc]
+            calls=count.dev * study.training.dev_checks,
+            seconds=count.training_seconds(cell.method),
+        )
+    evaluated = [*study.models, *(cell.name for cell in layout.cells)]
+    for name in evaluated:
+        trained = (f"train:{name}",) if name not in study.models else base_inputs(name)
+        yield Stage(
+            f"complete:{name}",
+            f"Completions of {name}",
+            ("prompts", *trained),
+            {"model": digests.get(name, digests[study.baseline]), "decoding": study.evaluation.max_new_tokens,
+             "batch": study.evaluation.batch_size},
+            lambda context, name=name: stages.complete(context, name),  # type: ignore[misc]
+            calls=count.test,
+            seconds=count.test * study.evaluation.max_new_tokens / stages.DECODE_TOKENS_PER_SECOND
+            + count.likelihoods / stages.LIKELIHOODS_PER_SECOND,
+            text=f"test prompts to {name} (on this machine)",
+        )
+        yield Stage(
+            f"judge:{name}",
+            f"Verdicts on {name}",
+            ("prompts", f"complete:{name}"),
+            {"judge": judge_digests["evaluation"]},
+            lambda context, name=name: stages.judge_completions(context, name),  # type: ignore[misc]
+            calls=count.test,
+            seconds=count.test / stages.JUDGE_ROWS_PER_SECOND,
+            text=f"test prompts and completions to {study.judges.evaluation} (on this machine)",
+        )
+    read = [f"{kind}:{name}" for name in evaluated for kind in ("complete", "judge")]
+    made = ["pairs", *(f"train:{cell.name}" for cell in layout.cells)] if layout.cells else []
+    yield Stage(
+        "results",
+        "Figures",
+        ("prompts", *made, *read),
+        {
+            "study": study.model_dump(exclude={"budget"}),
+            "evaluated": evaluated,
+        },
+        stages.write_results,
+        seconds=5,
+    )
+    yield Stage("report", "The page", ("results",), {}, stages.write_report, seconds=5)
+
+
+def stage_key(stage: Stage, run: RunFolder) -> str:
+    """The stage's key: version, name, settings and the bytes of its inputs (which must be done)."""
+    inputs = {name: dict(run.outputs_of(name)) for name in stage.inputs}
+    return content_id(STAGE_VERSION, stage.name, stage.settings, inputs)
+
+
+def pending(layout: Plan) -> list[Stage]:
+    """The stages that running would do: not done, or behind one that is not."""
+    todo: list[Stage] = []
+    names: set[str] = set()
+    for stage in layout.stages:
+        ready = not names.intersection(stage.inputs)
+        if not ready or not layout.run.done(stage.name, stage_key(stage, layout.run)):
+            todo.append(stage)
+            names.add(stage.name)
+    return todo
+
+
+def execute(layout: Plan, cache: Path, reporter: Reporter) -> Outcome:
+    """Do what is missing, in order. Interrupting loses at most the batch or step in hand."""
+    outcome = Outcome()
+    run, study = layout.run, layout.study
+    with _locked(run.path):
+        (run.path / "study.yaml").write_text(dump(study), encoding="utf-8")
+        _freeze(layout)
+        context = stages.Context(study, run, cache, layout.models, layout.judges, reporter.say, reporter.progress)
+        for number, stage in enumerate(layout.stages, 1):
+            for name in run.damaged(stage.name):
+                aside = run.set_aside(name)
+                outcome.set_aside.append(name)
+                reporter.say(f"{run.path / name} was changed or damaged: set aside as {aside.name}, made again")
+            key = stage_key(stage, run)
+            done = run.done(stage.name, key)
+            reporter.stage(number, len(layout.stages), stage.title, done)
+            if done:
+                outcome.skipped.append(stage.name)
+                continue
+            started = time.monotonic()
+            outputs = stage.work(context)
+            run.record(stage.name, key, outputs, time.monotonic() - started)
+            _note(layout, stage.name)
+            outcome.ran.append(stage.name)
+    return outcome
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process per run folder."""
+    import fcntl
+
+    with (path / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StudyError(f"{path}: another alignprism is working in this run folder; wait for it to end") from error
+        yield
+
+
+def _freeze(layout: Plan) -> None:
+    """Fix the test prompts by hash before the first training; a later change is refused."""
+    from alignprism.prompts.check import frozen_hash
+
+    manifest = layout.run.manifest
+    digest = frozen_hash(layout.prompts)
+    if manifest["test"]["hash"] not in (None, digest) and manifest["test"]["evaluations"]:
+        raise StudyError(
+            f"{layout.run.path}: the test prompts differ from those this run was frozen with; changing them after an "
+            "evaluation would let results choose the test. Name a new run folder"
+        )
+    manifest["test"]["hash"] = digest
+    manifest["models"] |= {
+        name: {"source": layout.study.models[name].source, "adapter": layout.study.models[name].adapter,
+               "digest": model.digest}
+        for name, model in layout.models.items()
+    }
+    manifest["judges"] = {
+        role: {"name": getattr(layout.study.judges, role), "digest": head.digest} for role, head in layout.judges.items()
+    }
+    manifest["seeds"] = {"study": layout.study.seed, "training": layout.study.training.seeds}
+    layout.run.save()
+
+
+def _note(layout: Plan, stage: str) -> None:
+    """Count each evaluation on the test prompts, and enter what each trained model is."""
+    kind, _, name = stage.partition(":")
+    manifest = layout.run.manifest
+    if kind == "complete":
+        manifest["test"]["evaluations"].append({"model": name, "prompts": manifest["test"]["hash"][:16]})
+    if kind in ("train", "ift"):
+        base = layout.models[name if kind == "ift" else layout.study.baseline]
+        folder = layout.run.cell_folder(stages.taught_name(name) if kind == "ift" else name)
+        adapter = folder if (folder / "adapter_config.json").is_file() else None
+        digest = weights_digest(base.folder if adapter else folder, adapter)
+        manifest["models"][folder.name] = {"source": f"models/{folder.name}", "trained_from": base.name, "digest": digest}
+    layout.run.save()
+
+
+def estimate_minutes(todo: Sequence[Stage]) -> float:
+    """Estimated minutes of the stages, from speeds measured on two cores without a GPU (docs/benchmarks.md)."""
+    return sum(stage.seconds for stage in todo) / 60

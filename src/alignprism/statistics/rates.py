@@ -1,0 +1,85 @@
+"""A rate with its interval: Wilson for independent rows; Wilson or Beta on the effective size for clustered rows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from alignprism.statistics.clusters import as_bools, cluster_index, linearised_variance, totals
+from alignprism.statistics.estimate import CONFIDENCE, MIN_CLUSTERS, Estimate, enclosing, nothing, too_few_clusters
+
+RARE = 0.10
+"""Below this share (or above one minus it) clustered rows get the Beta form: there Wilson covers 91 to 93 %."""
+
+_SMALLEST_DESIGN_EFFECT = 0.5
+
+
+def rate(outcomes: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
+    """Share of true ``outcomes`` (shape (n,)), with an interval that respects ``clusters`` (shape (n,), any labels).
+
+    One row per cluster: Wilson (1927). Otherwise the design effect is the cluster-robust (CR1) variance of the share
+    over p(1-p)/n, the effective sample size is n over it, and t with G-1 degrees of freedom stands in for z: in
+    Wilson's form (Dean and Pagano 2015, J. Survey Statistics and Methodology 3:484), or for rare outcomes in the Beta
+    form of Korn and Graubard (1998, Survey Methodology 24:193). At 0 % and 100 % the variance says nothing, so every
+    cluster counts as one row.
+    """
+    values = as_bools(outcomes, "outcomes")
+    n = len(values)
+    index, groups = cluster_index(clusters, n)
+    if n == 0:
+        return nothing(0, 0, "no rows")
+    share = float(values.mean())
+    if groups < MIN_CLUSTERS:
+        return too_few_clusters(share, n, groups)
+    if groups == n:
+        low, high = wilson(share, n, float(stats.norm.isf((1 - confidence) / 2)))
+        return enclosing(share, low, high, n, groups, "Wilson", within=(0, 1))
+    effective = effective_size(values.astype(np.float64), index, groups)
+    t = float(stats.t.isf((1 - confidence) / 2, groups - 1))
+    if min(share, 1 - share) < RARE:
+        z = float(stats.norm.isf((1 - confidence) / 2))
+        low, high = beta(share, effective * (z / t) ** 2, confidence)
+        return enclosing(share, low, high, n, groups, "Korn-Graubard Beta, clustered", within=(0, 1))
+    low, high = wilson(share, effective, t)
+    return enclosing(share, low, high, n, groups, "Wilson, clustered", within=(0, 1))
+
+
+def wilson(share: float, n: float, critical: float) -> tuple[float, float]:
+    """Wilson's score interval for a share of ``n`` (which may be an effective size) at a critical value (z or t)."""
+    squared = critical**2 / n
+    centre = (share + squared / 2) / (1 + squared)
+    half = math.sqrt(share * (1 - share) * squared + squared**2 / 4) / (1 + squared)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def beta(share: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Clopper and Pearson's interval for a share of ``n`` rows, which need not be whole."""
+    tail, yes = (1 - confidence) / 2, share * n
+    low = float(stats.beta.ppf(tail, yes, n - yes + 1)) if share > 0 else 0.0
+    high = float(stats.beta.isf(tail, yes + 1, n - yes)) if share < 1 else 1.0
+    return low, high
+
+
+def effective_size(values: npt.NDArray[np.float64], index: npt.NDArray[np.intp], groups: int) -> float:
+    """Number of independent rows that would say as much about a mean of zeros and ones as these clustered ones."""
+    n, mean = len(values), float(values.mean())
+    sums = totals(index, groups, values, np.ones(n))
+    naive = mean * (1 - mean) / n
+    robust = linearised_variance((sums[:, 0] - mean * sums[:, 1]) / n)
+    return bounded_effective_size(n, robust, naive, sums[:, 1])
+
+
+def bounded_effective_size(n: int, robust: float, naive: float, sizes: npt.NDArray[np.float64]) -> float:
+    """n over the design effect ``robust / naive``, kept within what ``sizes`` of clusters allow.
+
+    The most that clustering can cost is Kish's design effect at an intra-cluster correlation of 1, sum(m**2)/n. That
+    is also the answer when there is no variance to learn from. Half is as far as a negative correlation is believed.
+    """
+    largest = max(1.0, float(np.square(sizes).sum()) / n)
+    # A robust variance of exactly 0 is a degenerate sample (rounding leaves about 1e-33), not perfect precision.
+    if naive <= 0 or robust <= naive * 1e-9:
+        return n / largest
+    return n / min(max(robust / naive, _SMALLEST_DESIGN_EFFECT), largest)

@@ -1,0 +1,140 @@
+"""Log-probabilities of target tokens from hidden states, without ever holding the full logits.
+
+The output head of a 262k vocabulary is most of a small model and its logits are most of the memory, so the head runs on
+completion positions only and in chunks. With a frozen head one more thing helps: the gradient of a token's
+log-probability with respect to its hidden state is known up to one scalar already in the forward pass,
+
+    d log p(y) / d h  =  s W^T [ (onehot(y) - p) * (1 - (v / c)^2) ],    v = c tanh(s (W h + b) / c),
+
+so the forward keeps that vector (one hidden state per token) instead of logits, and the backward is a product with that
+scalar: two matrix products per chunk in all, nothing recomputed, nothing of vocabulary size kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+@dataclass(frozen=True, slots=True)
+class HeadForm:
+    """What happens to the head's output: ``scale`` multiplies it (Cohere), ``cap`` is the tanh soft cap (Gemma 2)."""
+
+    scale: float = 1.0
+    cap: float | None = None
+    chunk_bytes: int = 128 * 2**20
+    keep_bytes: int = 512 * 2**20
+
+
+def completion_log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, form: HeadForm) -> Tensor:
+    """Log-probability of each target.
+
+    Parameters
+    ----------
+    hidden : (n, h) float tensor, the state that predicts the target
+    weight : (v, h) head; bias : (v,) or None
+    targets : (n,) int64
+
+    Returns
+    -------
+    (n,) float32 tensor, in nats.
+    """
+    with torch.autocast(hidden.device.type, enabled=False):
+        result: Tensor = _CompletionLogProbs.apply(hidden, weight, bias, targets, form)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _CompletionLogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, form: HeadForm
+    ) -> Tensor:
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        frozen_head = need_hidden and not (need_weight or need_bias)
+        trainable_head = need_weight or need_bias
+        keep = trainable_head and hidden.shape[0] * weight.shape[0] * 4 <= form.keep_bytes
+        log_probs = hidden.new_empty(hidden.shape[0], dtype=torch.float32)
+        slopes = torch.empty_like(hidden) if frozen_head else None
+        kept: list[Tensor] = []
+        for part in _chunks(hidden.shape[0], weight.shape[0], form.chunk_bytes):
+            log_probs[part], gradient = _chunk(
+                hidden[part], weight, bias, targets[part], form, with_gradient=frozen_head or keep
+            )
+            if slopes is not None and gradient is not None:
+                slopes[part] = (gradient.to(weight.dtype) @ weight).to(hidden.dtype)
+            elif gradient is not None:
+                kept.append(gradient)
+        ctx.form, ctx.kept = form, kept
+        ctx.save_for_backward(slopes) if frozen_head else ctx.save_for_backward(None, hidden, weight, bias, targets)
+        return log_probs
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        slopes, *rest = ctx.saved_tensors
+        if slopes is not None:
+            return (slopes * outer[:, None].to(slopes.dtype), None, None, None, None)
+        hidden, weight, bias, targets = rest
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        d_hidden = torch.empty_like(hidden) if need_hidden else None
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        d_bias = torch.zeros_like(bias, dtype=torch.float32) if need_bias else None
+        for number, part in enumerate(_chunks(hidden.shape[0], weight.shape[0], ctx.form.chunk_bytes)):
+            if ctx.kept:
+                gradient, ctx.kept[number] = ctx.kept[number], None
+            else:
+                gradient = _chunk(hidden[part], weight, bias, targets[part], ctx.form, with_gradient=True)[1]
+            gradient.mul_(outer[part, None])
+            if d_hidden is not None:
+                d_hidden[part] = (gradient.to(weight.dtype) @ weight).to(hidden.dtype)
+            if d_weight is not None:
+                d_weight.addmm_(gradient.T, hidden[part].float())
+            if d_bias is not None:
+                d_bias += gradient.sum(0)
+        return (
+            d_hidden,
+            None if d_weight is None else d_weight.to(weight.dtype),
+            None if d_bias is None else d_bias.to(bias.dtype),
+            None,
+            None,
+        )
+
+
+def _chunks(rows: int, vocabulary: int, chunk_bytes: int) -> list[slice]:
+    size = max(1, chunk_bytes // (4 * vocabulary))
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def _chunk(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, form: HeadForm, *, with_gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities ``(m,)`` and, on request, their gradients with respect to the head's output ``(m, v)``.
+
+    Works in place on one ``(m, v)`` buffer, because at this size every copy costs as much as a whole layer.
+    """
+    logits = (hidden.to(weight.dtype) @ weight.T).float()
+    if bias is not None:
+        logits += bias
+    if form.scale != 1.0:
+        logits *= form.scale
+    if form.cap is not None:
+        logits.div_(form.cap).tanh_().mul_(form.cap)
+    slope = 1 - (logits / form.cap) ** 2 if form.cap is not None and with_gradient else None
+    index = targets[:, None]
+    logits -= logits.amax(-1, keepdim=True)
+    chosen = logits.gather(-1, index)
+    total = logits.exp_().sum(-1, keepdim=True)
+    log_probs = (chosen - total.log()).squeeze(-1)
+    if not with_gradient:
+        return log_probs, None
+    gradient = logits.div_(-total)
+    gradient.scatter_add_(-1, index, torch.ones_like(index, dtype=gradient.dtype))
+    if slope is not None:
+        gradient *= slope
+    if form.scale != 1.0:
+        gradient *= form.scale
+    return log_probs, gradient
