@@ -29,9 +29,7 @@ def beta_binomial(
 ) -> tuple[Bools, npt.NDArray[np.intp]]:
     """Outcomes (n,) with exact intra-cluster correlation ``icc``, and their clusters."""
     concentration = (1 - icc) / icc if icc else np.inf
-    shares = (
-        rng.beta(share * concentration, (1 - share) * concentration, clusters) if icc else np.full(clusters, share)
-    )
+    shares = rng.beta(share * concentration, (1 - share) * concentration, clusters) if icc else np.full(clusters, share)
     index = np.repeat(np.arange(clusters), size)
     return rng.random(clusters * size) < shares[index], index
 
@@ -52,7 +50,9 @@ def paired_probit(
     return outcomes(before), outcomes(after), index
 
 
-def coverage(draw: Callable[[np.random.Generator], Estimate], truth: float, repetitions: int, seed: int) -> dict[str, float]:
+def coverage(
+    draw: Callable[[np.random.Generator], Estimate], truth: float, repetitions: int, seed: int
+) -> dict[str, float]:
     """Share of given intervals that hold ``truth``, their mean width, and the share of samples that gave none."""
     rng = np.random.default_rng(seed)
     found = [draw(rng) for _ in range(repetitions)]
@@ -95,7 +95,11 @@ def settings() -> list[tuple[str, Callable[[int], dict[str, float]], bool]]:
             continue
         promised = g * p >= 10
         result.append(
-            (f"rate g={g} m={m} p={p} icc={icc}", lambda r, g=g, m=m, p=p, icc=icc: rate_setting(g, m, p, icc, r), promised)
+            (
+                f"rate g={g} m={m} p={p} icc={icc}",
+                lambda r, g=g, m=m, p=p, icc=icc: rate_setting(g, m, p, icc, r),
+                promised,
+            )
         )
         for cut in (1.0, 0.45):
             after = round(p * cut, 4)

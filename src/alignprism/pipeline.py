@@ -149,7 +149,9 @@ def _stages(layout: Plan) -> Iterator[Stage]:
             ("prompts", *generators),
             {
                 "models": {name: digests[name] for name in study.generators},
-                "pairs": study.pairs.model_dump(include={"candidates", "temperature", "max_new_tokens", "general_sets"}),
+                "pairs": study.pairs.model_dump(
+                    include={"candidates", "temperature", "max_new_tokens", "general_sets"}
+                ),
                 "mixture": [study.mixture > 0, study.mixture < 1],
                 "train": study.languages.train,
                 "seed": study.seed,
@@ -200,8 +202,11 @@ def _stages(layout: Plan) -> Iterator[Stage]:
             f"complete:{name}",
             f"Completions of {name}",
             ("prompts", *trained),
-            {"model": digests.get(name, digests[study.baseline]), "decoding": study.evaluation.max_new_tokens,
-             "batch": study.evaluation.batch_size},
+            {
+                "model": digests.get(name, digests[study.baseline]),
+                "decoding": study.evaluation.max_new_tokens,
+                "batch": study.evaluation.batch_size,
+            },
             lambda context, name=name: stages.complete(context, name),  # type: ignore[misc]
             calls=count.test,
             seconds=count.test * study.evaluation.max_new_tokens / stages.DECODE_TOKENS_PER_SECOND
@@ -305,12 +310,16 @@ def _freeze(layout: Plan) -> None:
         )
     manifest["test"]["hash"] = digest
     manifest["models"] |= {
-        name: {"source": layout.study.models[name].source, "adapter": layout.study.models[name].adapter,
-               "digest": model.digest}
+        name: {
+            "source": layout.study.models[name].source,
+            "adapter": layout.study.models[name].adapter,
+            "digest": model.digest,
+        }
         for name, model in layout.models.items()
     }
     manifest["judges"] = {
-        role: {"name": getattr(layout.study.judges, role), "digest": head.digest} for role, head in layout.judges.items()
+        role: {"name": getattr(layout.study.judges, role), "digest": head.digest}
+        for role, head in layout.judges.items()
     }
     manifest["seeds"] = {"study": layout.study.seed, "training": layout.study.training.seeds}
     layout.run.save()
@@ -327,7 +336,11 @@ def _note(layout: Plan, stage: str) -> None:
         folder = layout.run.cell_folder(stages.taught_name(name) if kind == "ift" else name)
         adapter = folder if (folder / "adapter_config.json").is_file() else None
         digest = weights_digest(base.folder if adapter else folder, adapter)
-        manifest["models"][folder.name] = {"source": f"models/{folder.name}", "trained_from": base.name, "digest": digest}
+        manifest["models"][folder.name] = {
+            "source": f"models/{folder.name}",
+            "trained_from": base.name,
+            "digest": digest,
+        }
     layout.run.save()
 
 

@@ -283,7 +283,9 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
         raise RowError(f"{path}: written by a newer alignprism (schema {version}, this one reads {SCHEMA_VERSION})")
     if metadata.get("alignprism.row") != row_type.__name__:
         raise RowError(f"{path}: holds {metadata.get('alignprism.row', 'unknown')} rows, {row_type.__name__} expected")
-    listed = {f.name for f in dataclasses.fields(row_type) if pa.types.is_list(arrow_schema(row_type).field(f.name).type)}
+    listed = {
+        f.name for f in dataclasses.fields(row_type) if pa.types.is_list(arrow_schema(row_type).field(f.name).type)
+    }
     known = {f.name for f in dataclasses.fields(row_type)}
     return [
         row_type(**{k: tuple(v or ()) if k in listed else v for k, v in record.items() if k in known})

@@ -65,7 +65,8 @@ class Data(_Part):
 
     redteam: str = Field(default=SAMPLE, description="red-team prompts: `sample` or a file")
     translated: str | None = Field(
-        default=SAMPLE, description="the same English prompts in every language, reported apart; `sample`, a file or null"
+        default=SAMPLE,
+        description="the same English prompts in every language, reported apart; `sample`, a file or null",
     )
     benign: str | None = Field(default=SAMPLE, description="harmless contrast twins, for over-refusal")
     general: str | None = Field(default=SAMPLE, description="ordinary instructions with reference responses")
@@ -80,7 +81,8 @@ class ModelEntry(_Part):
     source: str = Field(description="`embedded:NAME`, a hub id, or a local folder (full model or LoRA adapter)")
     adapter: str | None = Field(default=None, description="LoRA adapter on top: `embedded:NAME` or a folder")
     ift: Literal["none", "train"] = Field(
-        default="none", description="`train`: first fine-tune on the general instructions (`ift` stage); `none`: as it is"
+        default="none",
+        description="`train`: first fine-tune on the general instructions (`ift` stage); `none`: as it is",
     )
 
 
@@ -102,7 +104,10 @@ class Pairs(_Part):
     temperature: float = Field(default=0.9, gt=0, le=2, description="sampling temperature of the candidates")
     max_new_tokens: int = Field(default=32, ge=4, description="length limit of a sampled candidate, in tokens")
     tie_margin: float = Field(
-        default=0.1, ge=0, lt=1, description="best and worst closer than this in judge score: a tie, dropped and counted"
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="best and worst closer than this in judge score: a tie, dropped and counted",
     )
     general_sets: list[Literal["general", "benign"]] = Field(
         default=["general", "benign"],
@@ -126,7 +131,9 @@ class Training(_Part):
     batch_size: int = Field(default=8, ge=1, description="pairs per optimiser step")
     beta: float = Field(default=0.1, gt=0, description="beta of the DPO loss")
     max_tokens: int = Field(
-        default=64, ge=8, description="limit of prompt + completion, tokens a side; longer pairs are dropped and counted"
+        default=64,
+        ge=8,
+        description="limit of prompt + completion, tokens a side; longer pairs are dropped and counted",
     )
     dev_checks: int = Field(default=3, ge=0, description="checkpoints scored on dev per training, the last included")
     checkpoint_every: int = Field(default=10, ge=1, description="optimiser steps between resumable checkpoints")

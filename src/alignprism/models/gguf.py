@@ -96,9 +96,15 @@ def _value(reader: GGUFReader, key: str, default: object = _REQUIRED) -> Any:
 
 def _vocabulary(reader: GGUFReader) -> Vocabulary:
     prefix = "tokenizer.ggml."
+    tokens = list(_value(reader, f"{prefix}tokens"))
+    kinds = list(_value(reader, f"{prefix}token_type"))
+    for number, (token, kind) in enumerate(zip(tokens, kinds, strict=True)):
+        # llama.cpp spells Gemma's runs of spaces out; in the tokenizer they are ordinary pieces, made by merges.
+        if kind == int(TokenType.USER_DEFINED) and token.strip(" ") == "":
+            tokens[number], kinds[number] = token.replace(" ", "▁"), int(TokenType.NORMAL)
     return Vocabulary(
-        tokens=list(_value(reader, f"{prefix}tokens")),
-        kinds=list(_value(reader, f"{prefix}token_type")),
+        tokens=tokens,
+        kinds=kinds,
         bos=int(_value(reader, f"{prefix}bos_token_id")),
         eos=int(_value(reader, f"{prefix}eos_token_id")),
         unknown=int(_value(reader, f"{prefix}unknown_token_id")),
@@ -249,29 +255,27 @@ def _llama_config(reader: GGUFReader, vocabulary: Vocabulary) -> dict[str, Any]:
 # --- tokenizers ------------------------------------------------------------------------------------------------------
 
 
-def merges_from_scores(tokens: list[str], scores: list[float]) -> list[tuple[str, str]]:
-    """BPE merges of a SentencePiece vocabulary: every split of a token into two tokens, best score first.
+def sentencepiece_merges(ids: dict[str, int]) -> list[tuple[str, str]]:
+    """BPE merges of a SentencePiece vocabulary (token -> id, in id order): every split of a token into two tokens.
 
-    Equal scores keep vocabulary order; within them longer left parts come first, as transformers' converter has it.
+    A merge ranks by the id of its result, as SentencePiece numbers its tokens from the best score down; of the splits
+    of one token the longest left part comes first, as in transformers' converter.
     """
-    ids = {token: number for number, token in enumerate(tokens)}
-    found: list[tuple[float, int, int, str, str]] = []
-    for token, score in zip(tokens, scores, strict=True):
-        splits = [(token[:at], token[at:]) for at in range(1, len(token))]
-        pairs = [pair for pair in splits if pair[0] in ids and pair[1] in ids]
-        pairs.sort(key=lambda pair: (ids[pair[0]], ids[pair[1]]))
-        found.extend((score, len(left), len(right), left, right) for left, right in pairs)
-    found.sort(key=lambda merge: merge[:3], reverse=True)
-    return [merge[3:] for merge in found]
+    return [
+        (token[:at], token[at:])
+        for token in ids
+        for at in range(len(token) - 1, 0, -1)
+        if token[:at] in ids and token[at:] in ids
+    ]
 
 
-def _sentencepiece_tokenizer(reader: GGUFReader, vocabulary: Vocabulary) -> Tokenizer:
+def _sentencepiece_tokenizer(_: GGUFReader, vocabulary: Vocabulary) -> Tokenizer:
     tokens = vocabulary.tokens
-    merges = merges_from_scores(tokens, list(_value(reader, "tokenizer.ggml.scores")))
+    ids = {token: number for number, token in enumerate(tokens)}
     tokenizer = Tokenizer(
         models.BPE(
-            vocab={token: number for number, token in enumerate(tokens)},
-            merges=merges,
+            vocab=ids,
+            merges=sentencepiece_merges(ids),
             unk_token=tokens[vocabulary.unknown],
             fuse_unk=True,
             byte_fallback=True,

@@ -42,9 +42,10 @@ class Estimate:
             raise ValueError("an interval has two ends or none")
         if (self.estimate is None or self.low is None) and not self.reason:
             raise ValueError("a figure without estimate or interval needs a reason")
-        if self.low is not None and self.high is not None:
-            if self.estimate is None or not self.low <= self.estimate <= self.high:
-                raise ValueError(f"interval [{self.low}, {self.high}] does not enclose {self.estimate}")
+        if self.low is None or self.high is None:
+            return
+        if self.estimate is None or not self.low <= self.estimate <= self.high:
+            raise ValueError(f"interval [{self.low}, {self.high}] does not enclose {self.estimate}")
 
 
 def nothing(n: int, clusters: int, reason: str) -> Estimate:
@@ -73,7 +74,7 @@ def enclosing(
     within: tuple[float, float] = (-math.inf, math.inf),
     p_value: float | None = None,
 ) -> Estimate:
-    """An estimate and its interval, cut to the possible values ``within``, stretched if need be to hold the estimate."""
+    """An estimate and its interval, cut to the possible values ``within`` and stretched to hold the estimate."""
     low, high = max(within[0], min(low, estimate)), min(within[1], max(high, estimate))
     return Estimate(
         float(estimate),

@@ -36,11 +36,12 @@ from alignprism.statistics.estimate import (
     point_only,
     too_few_clusters,
 )
-from alignprism.statistics.rates import bounded_effective_size
+from alignprism.statistics.rates import RARE, bounded_effective_size
 
 MIN_BOOTSTRAP_CLUSTERS = 30
 RESAMPLES = 10_000
 _MIN_CHANGED_FOR_T = 5
+_MIN_CHANGED_WHEN_RARE = 20
 _MIN_CHANGED_FOR_BOOTSTRAP = 10
 
 
@@ -82,7 +83,8 @@ def paired_change(
     if groups < MIN_CLUSTERS:
         return too_few_clusters(change, n, groups)
     changed_clusters = int((sums[:, 2] > 0).sum())
-    if changed_clusters < _MIN_CHANGED_FOR_T:
+    rare = sums[:, 2].sum() < RARE * n and changed_clusters < _MIN_CHANGED_WHEN_RARE
+    if rare or changed_clusters < _MIN_CHANGED_FOR_T:
         return _adjusted_t(before, after, sums, confidence)
     if groups < MIN_BOOTSTRAP_CLUSTERS or changed_clusters < _MIN_CHANGED_FOR_BOOTSTRAP:
         return _robust_t(sums, n, confidence, within=(-1, 1))
@@ -120,7 +122,7 @@ def paired_mean_change(
 
 
 def mcnemar_exact(a: npt.ArrayLike, b: npt.ArrayLike) -> McNemar:
-    """McNemar's exact conditional test (binomial on the discordant rows). Knows no clusters: one row per cluster only."""
+    """McNemar's exact conditional test on the discordant rows. It knows no clusters: one row per cluster only."""
     before, after = as_bools(a, "a"), as_bools(b, "b")
     same_length(a=before, b=after)
     only_a, only_b = int((before & ~after).sum()), int((after & ~before).sum())

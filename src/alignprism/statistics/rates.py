@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from alignprism.statistics.clusters import as_bools, cluster_index, linearised_variance, totals
+from alignprism.statistics.clusters import Floats, as_bools, cluster_index, linearised_variance, totals
 from alignprism.statistics.estimate import CONFIDENCE, MIN_CLUSTERS, Estimate, enclosing, nothing, too_few_clusters
 
 RARE = 0.10
 """Below this share (or above one minus it) clustered rows get the Beta form: there Wilson covers 91 to 93 %."""
 
+_MIN_RARE_CLUSTERS = 10
 _SMALLEST_DESIGN_EFFECT = 0.5
 
 
@@ -23,8 +24,9 @@ def rate(outcomes: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = C
     One row per cluster: Wilson (1927). Otherwise the design effect is the cluster-robust (CR1) variance of the share
     over p(1-p)/n, the effective sample size is n over it, and t with G-1 degrees of freedom stands in for z: in
     Wilson's form (Dean and Pagano 2015, J. Survey Statistics and Methodology 3:484), or for rare outcomes in the Beta
-    form of Korn and Graubard (1998, Survey Methodology 24:193). At 0 % and 100 % the variance says nothing, so every
-    cluster counts as one row.
+    form of Korn and Graubard (1998, Survey Methodology 24:193). Where fewer than
+    ten clusters hold the rare outcome, 0 % and 100 % included, the variance says too little: every cluster counts as
+    one row.
     """
     values = as_bools(outcomes, "outcomes")
     n = len(values)
@@ -37,14 +39,18 @@ def rate(outcomes: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = C
     if groups == n:
         low, high = wilson(share, n, float(stats.norm.isf((1 - confidence) / 2)))
         return enclosing(share, low, high, n, groups, "Wilson", within=(0, 1))
-    effective = effective_size(values.astype(np.float64), index, groups)
+    sums = totals(index, groups, values, np.ones(n))
+    effective = effective_size(sums)
     t = float(stats.t.isf((1 - confidence) / 2, groups - 1))
-    if min(share, 1 - share) < RARE:
-        z = float(stats.norm.isf((1 - confidence) / 2))
-        low, high = beta(share, effective * (z / t) ** 2, confidence)
-        return enclosing(share, low, high, n, groups, "Korn-Graubard Beta, clustered", within=(0, 1))
-    low, high = wilson(share, effective, t)
-    return enclosing(share, low, high, n, groups, "Wilson, clustered", within=(0, 1))
+    if min(share, 1 - share) >= RARE:
+        low, high = wilson(share, effective, t)
+        return enclosing(share, low, high, n, groups, "Wilson, clustered", within=(0, 1))
+    rarer = sums[:, 0] if share < RARE else sums[:, 1] - sums[:, 0]
+    if int((rarer > 0).sum()) < _MIN_RARE_CLUSTERS:
+        effective = bounded_effective_size(n, 0.0, 0.0, sums[:, 1])
+    z = float(stats.norm.isf((1 - confidence) / 2))
+    low, high = beta(share, effective * (z / t) ** 2, confidence)
+    return enclosing(share, low, high, n, groups, "Korn-Graubard Beta, clustered", within=(0, 1))
 
 
 def wilson(share: float, n: float, critical: float) -> tuple[float, float]:
@@ -63,16 +69,14 @@ def beta(share: float, n: float, confidence: float = CONFIDENCE) -> tuple[float,
     return low, high
 
 
-def effective_size(values: npt.NDArray[np.float64], index: npt.NDArray[np.intp], groups: int) -> float:
-    """Number of independent rows that would say as much about a mean of zeros and ones as these clustered ones."""
-    n, mean = len(values), float(values.mean())
-    sums = totals(index, groups, values, np.ones(n))
-    naive = mean * (1 - mean) / n
-    robust = linearised_variance((sums[:, 0] - mean * sums[:, 1]) / n)
-    return bounded_effective_size(n, robust, naive, sums[:, 1])
+def effective_size(sums: Floats) -> float:
+    """Independent rows that would say as much about a share; ``sums`` (G, 2): true rows and rows of each cluster."""
+    n, share = float(sums[:, 1].sum()), float(sums[:, 0].sum() / sums[:, 1].sum())
+    robust = linearised_variance((sums[:, 0] - share * sums[:, 1]) / n)
+    return bounded_effective_size(n, robust, share * (1 - share) / n, sums[:, 1])
 
 
-def bounded_effective_size(n: int, robust: float, naive: float, sizes: npt.NDArray[np.float64]) -> float:
+def bounded_effective_size(n: float, robust: float, naive: float, sizes: Floats) -> float:
     """n over the design effect ``robust / naive``, kept within what ``sizes`` of clusters allow.
 
     The most that clustering can cost is Kish's design effect at an intra-cluster correlation of 1, sum(m**2)/n. That

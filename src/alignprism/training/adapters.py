@@ -1,0 +1,169 @@
+"""LoRA adapters: attaching one, saving it in peft's format, and stacking several into one that is exactly their sum."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from alignprism.training.config import TrainConfig, TrainingError
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+_PLAIN = {"use_dora": False, "bias": "none", "modules_to_save": None, "fan_in_fan_out": False, "lora_bias": False}
+
+
+def attach_lora(model: PreTrainedModel, config: TrainConfig) -> PeftModel:
+    """Put new adapters (B = 0, so the model is unchanged) on every linear layer but the head, in place.
+
+    The same seed gives the same initial A whatever ran before; the global random state is left as it was.
+
+    Raises
+    ------
+    TrainingError
+        the model carries adapters already.
+    """
+    if getattr(model, "peft_config", None) or isinstance(model, PeftModel):
+        raise TrainingError("the model already carries adapters; merge them first, so that the start is one model")
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        policy = get_peft_model(model, lora)
+    assert isinstance(policy, PeftModel)
+    return policy
+
+
+def save_adapter(policy: PeftModel, out: Path) -> None:
+    """Write the adapter to a folder, whole or not at all. The base model's local path is not recorded."""
+    temporary = _fresh_sibling(out)
+    policy.save_pretrained(str(temporary), save_embedding_layers=False)
+    settings = json.loads((temporary / CONFIG_FILE).read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = ""
+    (temporary / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
+    (temporary / "README.md").unlink(missing_ok=True)
+    publish(temporary, out)
+
+
+def stack_adapters(adapters: Sequence[Path], out: Path, dtype: torch.dtype | None = None) -> Path:
+    """One adapter that is exactly the sum of several on the same base: factors concatenated, scales folded into B.
+
+    sum_i s_i B_i A_i  =  [s_1 B_1, s_2 B_2, ...] [A_1; A_2; ...], so ranks add up and nothing is approximated. A chain
+    "base, then A merged, then B trained on top" is therefore one folder and one adapter. ``dtype`` casts the result.
+
+    Raises
+    ------
+    TrainingError
+        an adapter is not plain LoRA, or two do not fit the same base.
+    """
+    if not adapters:
+        raise TrainingError("no adapters to stack")
+    factors = [_factors(folder) for folder in adapters]
+    stacked: dict[str, Tensor] = {}
+    ranks: dict[str, int] = {}
+    for module in sorted(set().union(*factors)):
+        parts = [f[module] for f in factors if module in f]
+        if len({(a.shape[1], b.shape[0]) for a, b in parts}) > 1:
+            raise TrainingError(f"the adapters {', '.join(p.name for p in adapters)} disagree on the size of {module}")
+        a, b = torch.cat([a for a, _ in parts], 0), torch.cat([b for _, b in parts], 1)
+        ranks[module] = a.shape[0]
+        stacked[f"{module}.lora_A.weight"] = a.to(dtype or a.dtype).contiguous()
+        stacked[f"{module}.lora_B.weight"] = b.to(dtype or b.dtype).contiguous()
+    _write(out, stacked, _stacked_config(_config(adapters[0]), ranks))
+    return out
+
+
+def publish(temporary: Path, out: Path) -> None:
+    """Sync a finished folder to disk and give it its name, replacing what stood there."""
+    for path in [*sorted(temporary.rglob("*")), temporary]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    if out.exists():
+        shutil.rmtree(out)
+    os.replace(temporary, out)
+
+
+def _fresh_sibling(out: Path) -> Path:
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    temporary.mkdir(parents=True)
+    return temporary
+
+
+def _write(out: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> None:
+    temporary = _fresh_sibling(out)
+    save_file(weights, str(temporary / WEIGHTS_FILE), metadata={"format": "pt"})
+    (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    publish(temporary, out)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    if not path.is_file() or not (folder / WEIGHTS_FILE).is_file():
+        raise TrainingError(f"{folder}: no adapter here ({CONFIG_FILE} and {WEIGHTS_FILE} expected)")
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    unusual = [key for key, plain in _PLAIN.items() if config.get(key, plain) not in (plain, [])]
+    if config.get("peft_type") != "LORA" or unusual:
+        what = ", ".join(unusual) or f"peft_type {config.get('peft_type')}"
+        raise TrainingError(f"{path}: only plain LoRA adapters can be stacked, this one sets {what}")
+    return config
+
+
+def _factors(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """Module name -> (A, scale * B), in float32."""
+    config = _config(folder)
+    weights = load_file(str(folder / WEIGHTS_FILE))
+    result: dict[str, tuple[Tensor, Tensor]] = {}
+    for key, a in weights.items():
+        if ".lora_A." not in key:
+            continue
+        module = key.split(".lora_A.")[0]
+        b_key = key.replace(".lora_A.", ".lora_B.")
+        if b_key not in weights:
+            raise TrainingError(f"{folder / WEIGHTS_FILE}: {module} has an A and no B")
+        result[module] = (a.float(), weights[b_key].float() * _scaling(config, module, a.shape[0]))
+    return result
+
+
+def _scaling(config: dict[str, Any], module: str, rank: int) -> float:
+    patterns: dict[str, float] = config.get("alpha_pattern") or {}
+    alpha = next((value for name, value in patterns.items() if module.endswith(name)), config["lora_alpha"])
+    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+
+
+def _stacked_config(first: dict[str, Any], ranks: dict[str, int]) -> dict[str, Any]:
+    names = {module.removeprefix("base_model.model."): rank for module, rank in ranks.items()}
+    common = max(set(names.values()), key=lambda rank: (sum(r == rank for r in names.values()), rank))
+    others = {name: rank for name, rank in names.items() if rank != common}
+    config = {key: value for key, value in first.items() if not key.startswith(("lora_", "init_"))}
+    config |= {
+        "base_model_name_or_path": "",
+        "inference_mode": True,
+        "r": common,
+        "lora_alpha": common,
+        "lora_dropout": 0.0,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "use_rslora": False,
+        # Whole module names, because adapters on different layers must not spread over each other's.
+        "target_modules": sorted(names) if others else sorted({name.rsplit(".", 1)[-1] for name in names}),
+    }
+    return config

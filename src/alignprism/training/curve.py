@@ -1,0 +1,69 @@
+"""The training curve and the dev evaluations: JSON lines that survive a kill and never repeat a step."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+CURVE_FILE = "curve.jsonl"
+EVALUATIONS_FILE = "evaluations.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class CurveRow:
+    """One optimiser step. Log-probabilities are nats per sequence (means); SFT has only the trained side's.
+
+    ``epoch`` is the share of epochs done after the step; ``loss`` is nats per token for SFT and per pair for DPO;
+    ``tokens`` counts completion tokens; ``seconds`` is wall time and the only field that differs between equal runs.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    chosen_log_prob: float
+    rejected_log_prob: float | None
+    margin: float | None
+    accuracy: float | None
+    gradient_norm: float
+    learning_rate: float
+    tokens: int
+    positions: int
+    seconds: float
+
+
+def read_lines(path: Path) -> list[dict[str, float]]:
+    """Whole lines of a JSON-lines file; a torn last line is left out."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+
+
+def append_line(path: Path, record: dict[str, object]) -> None:
+    """Append one record and sync it to disk."""
+    with path.open("ab") as handle:
+        handle.write((json.dumps(record) + "\n").encode())
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def rewind(path: Path, last_step: int) -> None:
+    """Drop the rows after a step, which a resumed run is about to write again, and any torn line."""
+    if not path.exists():
+        return
+    kept = [row for row in read_lines(path) if row["step"] <= last_step]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_curve(folder: Path) -> list[CurveRow]:
+    """The curve of a run folder, in step order."""
+    return [CurveRow(**row) for row in read_lines(folder / CURVE_FILE)]  # type: ignore[arg-type]
+
+
+def append_row(folder: Path, row: CurveRow) -> None:
+    """Append one step to the curve of a run folder."""
+    append_line(folder / CURVE_FILE, asdict(row))

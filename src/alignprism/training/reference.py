@@ -1,0 +1,150 @@
+"""The DPO reference: a named artefact whose log-probabilities are computed once and stored.
+
+One JSON line per sequence, keyed by the hash of reference digest, dtype, prompt ids and completion ids. No training
+setting is in the key, so a change of learning rate, beta, output folder or row order recomputes nothing, and other weights
+or other tokens never hit. Lines are appended batch by batch; a torn last line is dropped and recomputed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from transformers import PreTrainedModel
+
+from alignprism.training.batches import collate, micro_batches
+from alignprism.training.config import TrainingError
+from alignprism.training.examples import Example, Ids
+from alignprism.training.scorer import Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A frozen model, by name and digest, and what it says of every sequence (nats, summed over the completion)."""
+
+    name: str
+    digest: str
+    log_probs: Mapping[str, float]
+    dtype: str = "float32"
+
+    def pair(self, example: Example) -> tuple[float, float]:
+        """Log-probabilities of the chosen and the rejected side.
+
+        Raises
+        ------
+        TrainingError
+            the reference was not computed for this row.
+        """
+        keys = [sequence_key(self.digest, self.dtype, *s) for s in _sides(example)]
+        missing = [key for key in keys if key not in self.log_probs]
+        if missing:
+            raise TrainingError(
+                f"reference {self.name!r} ({self.digest[:12]}) holds no log-probabilities of row {example.pair_id!r}; "
+                "compute it for exactly the rows that are trained on"
+            )
+        return self.log_probs[keys[0]], self.log_probs[keys[1]]
+
+
+def sequence_key(digest: str, dtype: str, prompt: Ids, completion: Ids) -> str:
+    """The key of one sequence under one reference: hex sha256."""
+    text = json.dumps([digest, dtype, list(prompt), list(completion)], separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def compute_reference(
+    name: str,
+    digest: str,
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    store: Path,
+    *,
+    micro_batch_tokens: int = 2048,
+    pad_id: int = 0,
+    report: Callable[[int, int], None] | None = None,
+) -> Reference:
+    """Log-probabilities of every example under `model`, from the store where it has them.
+
+    ``digest`` must identify the weights of `model` (``alignprism.models.identity.weights_digest``). Batches are composed
+    from all examples, not from the missing ones, so that an interrupted fill ends with the same figures.
+    ``report(done, total)`` counts sequences.
+    """
+    dtype = str(model.dtype).removeprefix("torch.")
+    stored = read_store(store)
+    sequences = sorted({s for e in examples for s in _sides(e)}, key=lambda s: sequence_key(digest, dtype, *s))
+    keys = [sequence_key(digest, dtype, *s) for s in sequences]
+    batches = micro_batches(range(len(sequences)), [len(p) + len(c) for p, c in sequences], 1, micro_batch_tokens)
+    todo = [batch for batch in batches if any(keys[row] not in stored for row in batch)]
+    if todo:
+        accelerator = Accelerator()
+        scorer = Scorer(model).to(accelerator.device).eval()
+        done = len(sequences) - sum(len(batch) for batch in todo)
+        for start in range(0, len(todo), accelerator.num_processes):
+            mine = todo[start : start + accelerator.num_processes][accelerator.process_index :][:1]
+            rows = [(keys[row], value) for batch in mine for row, value in _score(scorer, sequences, batch, pad_id)]
+            gathered = dict(gather_object(rows)) if accelerator.num_processes > 1 else dict(rows)
+            new = {key: value for key, value in gathered.items() if key not in stored}
+            if accelerator.is_main_process:
+                _append(store, name, digest, dtype, {k: (v, len(sequences[keys.index(k)][1])) for k, v in new.items()})
+            stored |= new
+            done += len(gathered)
+            if report is not None:
+                report(done, len(sequences))
+    return Reference(name, digest, {key: stored[key] for key in keys}, dtype)
+
+
+def read_store(store: Path) -> dict[str, float]:
+    """Key -> log-probability. A line that was being written when the process died is cut off the file.
+
+    Raises
+    ------
+    TrainingError
+        a line before the last is damaged.
+    """
+    if not store.exists():
+        return {}
+    data = store.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole != len(data):
+        with store.open("r+b") as handle:
+            handle.truncate(whole)
+    result: dict[str, float] = {}
+    for number, line in enumerate(data[:whole].splitlines(), 1):
+        try:
+            record = json.loads(line)
+            result[record["key"]] = float(record["log_prob"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{store}, line {number}: damaged; delete the file to compute it again") from error
+    return result
+
+
+def _sides(example: Example) -> list[tuple[Ids, Ids]]:
+    return [(example.prompt_ids, example.chosen_ids), (example.prompt_ids, example.side("rejected"))]
+
+
+@torch.no_grad()
+def _score(
+    scorer: Scorer, sequences: Sequence[tuple[Ids, Ids]], batch: Sequence[int], pad_id: int
+) -> list[tuple[int, float]]:
+    device = scorer.causal.device
+    tensors = collate([sequences[row] for row in batch], pad_id).to(device)
+    sums, _ = scorer(tensors.input_ids, tensors.attention_mask, tensors.completion_mask)
+    return list(zip(batch, sums.tolist(), strict=True))
+
+
+def _append(store: Path, name: str, digest: str, dtype: str, rows: Mapping[str, tuple[float, int]]) -> None:
+    lines = "".join(
+        json.dumps({"key": k, "log_prob": v, "tokens": n, "reference": name, "digest": digest, "dtype": dtype}) + "\n"
+        for k, (v, n) in rows.items()
+    )
+    store.parent.mkdir(parents=True, exist_ok=True)
+    with store.open("ab") as handle:
+        handle.write(lines.encode())
+        handle.flush()
+        os.fsync(handle.fileno())
