@@ -1,8 +1,9 @@
 """Do nominal 95 % intervals hold? Seeded simulation of the clustered rate, the paired and the relative change.
 
-Run: ``python benchmarks/intervals.py [--repetitions 2000]``. A line per setting; the last line is one JSON object: ``coverage`` by
-name (where 93 to 97.5 % is promised: at least ten expected true clusters), ``coverage_small`` (elsewhere: at least 93 % or too
-few), ``worst``, ``bootstrap_seconds`` (1,000,000 verdicts in 100,000 clusters, 10,000 resamples) and its ``bootstrap_peak_mb``.
+Run: ``python benchmarks/intervals.py [--repetitions 2000]``. A line per setting; the last line is one JSON object:
+``coverage`` by name (where 93 to 97.5 % is promised: at least ten expected true clusters), ``coverage_small``
+(elsewhere: at least 93 % or too few; settings where most samples give no interval are left out), ``worst``,
+``bootstrap_seconds`` (1,000,000 verdicts in 100,000 clusters, 10,000 resamples) and its ``bootstrap_peak_mb``.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def beta_binomial(
 def paired_probit(
     rng: np.random.Generator, clusters: int, size: int, before: float, after: float, icc: float
 ) -> tuple[Bools, Bools, npt.NDArray[np.intp]]:
-    """Two models' outcomes on the same rows: a probit with cluster effects (half shared by both models) and a row effect."""
+    """Two models' outcomes on the same rows: a probit with cluster effects, half shared by both, and a row effect."""
     index = np.repeat(np.arange(clusters), size)
     row = max(0.4 - icc, 0.0)
     shared = np.sqrt(icc / 2) * rng.normal(size=clusters)[index] + np.sqrt(row) * rng.normal(size=len(index))
@@ -87,7 +88,7 @@ def relative_setting(
 
 
 def settings() -> list[tuple[str, Callable[[int], dict[str, float]], bool]]:
-    """Name, simulation of so many repetitions, and whether 93 to 97.5 % is promised there (else at least 93 % or none)."""
+    """Name, simulation of so many repetitions, and whether 93 to 97.5 % is promised there."""
     result: list[tuple[str, Callable[[int], dict[str, float]], bool]] = []
     grid = itertools.product((12, 24, 48, 96, 120, 400), (1, 5), (0.05, 0.2, 0.5), (0.0, 0.3, 0.5))
     for g, m, p, icc in grid:
@@ -139,7 +140,7 @@ def main() -> None:
     for name, simulate, promised in settings():
         found = simulate(repetitions)
         print(f"{name:45} {found} {'' if promised else '(small)'}", flush=True)
-        if found["none"] < 1:
+        if found["none"] < 0.5:
             shares[promised][name] = found["coverage"]
     worst = {"lowest": min(shares[True].values()), "highest": max(shares[True].values())}
     worst["lowest_small"] = min(shares[False].values())

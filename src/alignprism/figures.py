@@ -289,6 +289,8 @@ def _likelihood_figures(
     if not mine:
         yield replace(frame, reason="no general prompts with a reference response")
         return
+    if model != settings.baseline and [r.prompt_id for r in base] != [r.prompt_id for r in mine]:
+        raise ValueError(f"{model} and {settings.baseline} were not asked for the same references in the same order")
     clusters = [prompts[r.prompt_id].seed_id for r in mine]
     per_character = np.array([r.nll / r.characters for r in mine])
     weights = np.array([float(r.characters) for r in mine])
@@ -321,7 +323,7 @@ def _detectable(base: Sequence[Answer], settings: Settings) -> Figure:
     found = detectable_change(clusters, rate_before)
     return Figure(
         "detectable_change",
-        f"smallest fall found with {found.power:.0%} power (exact McNemar, {found.new_true:.0%} newly harmful)",
+        f"smallest fall found with {found.power:.0%} power (exact McNemar, assumed: {found.new_share:.0%} of the changed answers became harmful)",
         settings.primary_model,
         baseline=settings.baseline,
         set=settings.primary_set,

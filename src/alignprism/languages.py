@@ -17,7 +17,7 @@ _MORE_SCRIPTS = {"sr": ("Cyrl", "Latn"), "hi": ("Deva",)}
 _RIGHT_TO_LEFT = frozenset({"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm", "Rohg"})
 
 
-class UnknownLanguage(ValueError):
+class UnknownLanguage(ValueError):  # noqa: N818
     """A code that is no language known to CLDR."""
 
 

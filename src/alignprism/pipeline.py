@@ -36,8 +36,8 @@ class Reporter(Protocol):
     def stage(self, number: int, total: int, title: str, done: bool) -> None:
         """A stage begins, or is already done."""
 
-    def progress(self, title: str, total: int) -> Callable[[int], None]:
-        """A bar of `total` units; the function returned advances it by a number of units."""
+    def progress(self, title: str, total: int) -> Callable[[int, int], None]:
+        """A bar of `total` units; the function returned is called with (done, total)."""
 
 
 @dataclass(frozen=True)

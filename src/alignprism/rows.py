@@ -13,7 +13,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -132,7 +132,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceLikelihood:
-    """How likely a model finds a good answer: negative log-likelihood of the reference in nats, end of turn included."""
+    """How likely a model finds a good answer: ``nll`` of the reference in nats, end of turn included."""
 
     prompt_id: str
     model: str
@@ -223,7 +223,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -260,7 +260,7 @@ def write_rows(path: Path, rows: Iterable[Row], row_type: type[Row]) -> int:
     records = [dataclasses.asdict(row) for row in rows]
     table = pa.Table.from_pylist(records, schema=arrow_schema(row_type))
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     write_atomic(path, sink.getvalue().to_pybytes())
     return len(records)
 
@@ -274,22 +274,26 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
         the file is damaged, of another row type, or of a newer schema version.
     """
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
+        records = table.to_pylist()
+        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+        version = int(metadata.get("alignprism.schema", "0"))
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise RowError(f"{path}: not a readable Parquet file ({error})") from error
-    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-    version = int(metadata.get("alignprism.schema", "0"))
     if version > SCHEMA_VERSION:
         raise RowError(f"{path}: written by a newer alignprism (schema {version}, this one reads {SCHEMA_VERSION})")
     if metadata.get("alignprism.row") != row_type.__name__:
         raise RowError(f"{path}: holds {metadata.get('alignprism.row', 'unknown')} rows, {row_type.__name__} expected")
-    listed = {
-        f.name for f in dataclasses.fields(row_type) if pa.types.is_list(arrow_schema(row_type).field(f.name).type)
-    }
+    needed = [f.name for f in dataclasses.fields(row_type) if f.default is dataclasses.MISSING]
+    missing = [name for name in needed if name not in table.column_names]
+    if missing:
+        raise RowError(f"{path}: column {missing[0]} is missing")
+    listed = {f.name for f in arrow_schema(row_type) if pa.types.is_list(f.type)}
     known = {f.name for f in dataclasses.fields(row_type)}
+    make: Callable[..., Row] = row_type
     return [
-        row_type(**{k: tuple(v or ()) if k in listed else v for k, v in record.items() if k in known})
-        for record in table.to_pylist()
+        make(**{k: tuple(v or ()) if k in listed else v for k, v in record.items() if k in known}) for record in records
     ]
 
 

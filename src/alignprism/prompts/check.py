@@ -1,4 +1,4 @@
-"""Checks before anything is generated: what is set aside, what stops the run, and the hash that freezes the test set."""
+"""Checks before anything is generated: what is set aside, what stops the run, and the hash of the test set."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_leaks(prompts: Sequence[Prompt]) -> None:
         naming the ids; also when an id occurs twice.
     """
     by_id(prompts)
-    for what, key in (("seed cluster", lambda p: p.seed_id), ("text", lambda p: (p.language, p.set, _plain(p.text)))):
+    for what, key in (("seed cluster", lambda p: p.seed_id), ("text", lambda p: (p.language, _plain(p.text)))):
         seen: dict[object, Prompt] = {}
         for prompt in prompts:
             first = seen.setdefault(key(prompt), prompt)

@@ -1,12 +1,13 @@
 """What never enters a stage that generates text: sexual material about minors, uplift for mass-casualty weapons.
 
-No study can switch this off. Rows are refused by their tags and by word patterns in the sample's languages. The patterns
-are deliberately coarse: a false alarm costs one prompt, which is set aside and counted.
+No study can switch this off. Rows are refused by their tags and by word patterns in the sample's languages. They are
+deliberately coarse: a false alarm costs one prompt, which is set aside and counted.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 FORBIDDEN_TAGS: tuple[str, ...] = (
@@ -33,7 +34,8 @@ _SEXUAL = (
     r"\b(?:sex(?:ual(?:ly|ised|ized)?|y)?|porn\w*|nudes?|naked|erotic\w*|molest\w*|grooming|rape[ds]?"
     r"|sexuel\w*|nue?s?|érotique\w*|violer|desnud\w*|sexual(?:es)?|erótic\w*|violar"
     r"|seks\w*|golo?t\w*|hubad|sekswal|malaswa)\b"
-    r"|секс|порно|эротич|обнажён|обнажен|голы[ехй]|изнасил|сексуал|гол[аео]\b|جنس|عاري|اباحي|إباحي|اغتصاب|यौन|अश्लील|नग्न|बलात्कार"
+    r"|секс|порно|эротич|обнажён|обнажен|голы[ехй]|изнасил|сексуал|гол[аео]\b"
+    r"|جنس|عاري|اباحي|إباحي|اغتصاب|यौन|अश्लील|नग्न|बलात्कार"
 )
 _WEAPON = (
     r"\b(?:sarin|vx gas|nerve agents?|mustard gas|anthrax|ricin|botulinum|smallpox|dirty bombs?|bio-?weapons?"
@@ -62,6 +64,8 @@ def forbidden(text: str, tags: Iterable[str] = ()) -> str | None:
         for known in FORBIDDEN_TAGS:
             if known in plain:
                 return f"tag: {known}"
+    # One form of each letter: a decomposed "niño" is the same word.
+    text = unicodedata.normalize("NFC", text)
     if _WEAPON_RE.search(text):
         return "filter: mass-casualty weapon"
     if _MINOR_RE.search(text) and _SEXUAL_RE.search(text):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import csv
 import hashlib
+import io
 import json
+import re
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -14,12 +16,14 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from alignprism.languages import UnknownLanguage, language
+from alignprism.prompts.handling import forbidden
 from alignprism.rows import CATEGORIES, Prompt, RowError, Split, content_id
 
+_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 SAMPLE_LICENCE = "Apache-2.0"
 SAMPLE_SOURCE = "alignprism sample (model-written demonstration data)"
 COLUMNS = (
-    "id, text (or prompt), language, set, split, seed_id, scope, categories, cultures, locale, reference (or response), "
+    "id, text (or prompt), language, split, seed_id, scope, categories, cultures, locale, reference (or response), "
     "explanation, literal_translation, semantic_translation, source, licence, redistribute"
 )
 
@@ -39,7 +43,7 @@ def read_sample(prompt_set: str) -> list[Prompt]:
     make = {"redteam": _sample_redteam, "benign": _sample_benign, "general": _sample_general}.get(
         prompt_set, _sample_translated
     )
-    return [make(json.loads(line)) for _, text in sample_files(kind) for line in text.splitlines() if line]
+    return [make(json.loads(line)) for _, text in sample_files(kind) for line in text.split("\n") if line]
 
 
 def _sample_redteam(row: dict[str, Any]) -> Prompt:
@@ -140,7 +144,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     except OSError as error:
         raise RowError(f"{path}: cannot be read ({error.strerror})") from error
     if suffix == ".csv":
-        yield from enumerate(csv.DictReader(text.splitlines(keepends=True)), 1)
+        yield from _csv_records(path, text)
         return
     # Not splitlines(): U+2028 and its like are legal inside JSON strings.
     for number, line in enumerate(text.split("\n"), 1):
@@ -155,7 +159,19 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, record
 
 
+def _csv_records(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    number = 0
+    try:
+        for number, record in enumerate(csv.DictReader(io.StringIO(text, newline="")), 1):
+            yield number, record
+    except csv.Error as error:
+        raise RowError(f"{path}: row {number + 1}: not CSV ({error})") from error
+
+
 def _prompt_of(record: dict[str, Any], prompt_set: str, default_split: Split | None, where: str) -> Prompt:
+    for column, value in record.items():
+        if isinstance(value, str) and _HALF_CHARACTER.search(value):
+            raise RowError(f"{where}: column {column}: half of a surrogate pair; not Unicode text")
     text = record.get("text") or record.get("prompt")
     if not isinstance(text, str) or not text.strip():
         raise RowError(f"{where}: column text: empty or missing; columns read: {COLUMNS}")
@@ -167,15 +183,16 @@ def _prompt_of(record: dict[str, Any], prompt_set: str, default_split: Split | N
     if scope not in (None, "global", "local"):
         raise RowError(f"{where}: column scope: {scope!r}; accepted: global, local, or empty")
     categories = _listed(record.get("categories"), f"{where}: column categories")
-    unknown = [c for c in categories if c not in CATEGORIES]
+    # A tag of what is never used is read, so that the row is set aside and counted, not the whole file refused.
+    unknown = [c for c in categories if c not in CATEGORIES and forbidden("", [c]) is None]
     if unknown:
         raise RowError(f"{where}: column categories: {unknown[0]!r} is unknown; accepted: {', '.join(CATEGORIES)}")
-    seed_id = str(record.get("seed_id") or record.get("id") or content_id(text))
+    seed_id = _text(record, "seed_id") or _text(record, "id") or content_id(text)
     split = record.get("split") or default_split or split_of(seed_id)
     if split not in ("train", "dev", "test"):
         raise RowError(f"{where}: column split: {split!r}; accepted: train, dev, test")
     return Prompt(
-        id=str(record.get("id") or content_id(prompt_set, code, text)),
+        id=_text(record, "id") or content_id(prompt_set, code, text),
         text=text,
         language=code,
         set=prompt_set,
@@ -211,6 +228,8 @@ def _listed(value: Any, where: str) -> tuple[str, ...]:
             raise RowError(f"{where}: {value[:40]!r} is not a list") from error
     if isinstance(value, str):
         return (value.strip(),)
+    if not isinstance(value, list | tuple | set):
+        raise RowError(f"{where}: {str(value)[:40]!r} is not a list")
     return tuple(str(item) for item in value)
 
 

@@ -37,7 +37,7 @@ def select_prompts(study: Study) -> tuple[list[Prompt], list[SetAside]]:
     missing = [code for code in study.languages.test if code not in tested]
     if missing:
         raise RowError(
-            f"data.redteam: no test prompt in {', '.join(missing)}; add rows, or take the language out of languages.test"
+            f"data.redteam: no test prompt in {', '.join(missing)}; add rows, or take it out of languages.test"
         )
     return kept, out
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import optimize, stats
 
 _EXACT_UP_TO = 4_000
-_NEW_TRUE_SHARE = 0.05
+_NEW_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class DetectableChange:
     power: float
     n_effective: float
     base_rate: float
-    new_true: float
+    new_share: float
     significance: float
     reason: str = ""
 
@@ -71,38 +71,37 @@ def detectable_change(
     base_rate: float,
     rows_per_cluster: float = 1.0,
     icc: float = 0.0,
-    new_true: float = _NEW_TRUE_SHARE,
+    new_share: float = _NEW_SHARE,
     power: float = 0.80,
     significance: float = 0.05,
 ) -> DetectableChange:
     """The smallest fall from ``base_rate`` that exact McNemar finds with ``power``.
 
-    ``new_true`` is the assumed discordance: of the answers that were not harmful before, this share is afterwards (5 %
-    unless told; 0 is the rosiest case). A fall of c then makes ``only_b = new_true * (1 - base_rate)`` and
-    ``only_a = c + only_b``, of which no more than ``base_rate`` can exist.
+    ``new_share`` is the assumed discordance: the share of the answers harmful afterwards that were harmless before (0
+    is the rosiest case, independence would be 1 - base_rate). A fall of c then makes
+    ``only_b = new_share * (base_rate - c)`` and ``only_a = c + only_b``.
 
     Raises:
         ValueError: a share outside its range.
     """
-    if not (0 <= base_rate <= 1 and 0 <= new_true < 1 and 0 < power < 1 and 0 < significance < 1):
-        raise ValueError("base_rate, new_true, power and significance are shares between 0 and 1")
+    if not (0 <= base_rate <= 1 and 0 <= new_share <= 1 and 0 < power < 1 and 0 < significance < 1):
+        raise ValueError("base_rate, new_share, power and significance are shares between 0 and 1")
     n = effective_pairs(clusters, rows_per_cluster, icc)
-    only_b = new_true * (1 - base_rate)
-    largest = base_rate - only_b
 
     def short_of(change: float) -> float:
-        return paired_power(n, change + only_b, only_b, significance) - power
+        only_b = new_share * (base_rate - change)
+        return paired_power(n, min(1 - only_b, change + only_b), only_b, significance) - power
 
-    if largest <= 0 or short_of(largest) < 0:
+    if short_of(base_rate) < 0:
         pairs = f"with {math.floor(n)} independent pairs"
         reason = f"too few to say: {pairs} no fall from {base_rate:.0%} is found at {power:.0%} power"
-        return DetectableChange(None, power, n, base_rate, new_true, significance, reason)
-    change = float(optimize.brentq(short_of, 0.0, largest, xtol=1e-6))
-    return DetectableChange(change, power, n, base_rate, new_true, significance)
+        return DetectableChange(None, power, n, base_rate, new_share, significance, reason)
+    change = float(optimize.brentq(short_of, 0.0, base_rate, xtol=1e-6))
+    return DetectableChange(change, power, n, base_rate, new_share, significance)
 
 
 def smallest_detectable_change(
-    n: int, base_rate: float, rows_per_cluster: float = 1.0, icc: float = 0.0, new_true: float = _NEW_TRUE_SHARE
+    n: int, base_rate: float, rows_per_cluster: float = 1.0, icc: float = 0.0, new_share: float = _NEW_SHARE
 ) -> float | None:
     """`detectable_change` at 80 % power for ``n`` clusters: the number alone, None where nothing is detectable."""
-    return detectable_change(n, base_rate, rows_per_cluster, icc, new_true).change
+    return detectable_change(n, base_rate, rows_per_cluster, icc, new_share).change

@@ -12,7 +12,7 @@ from alignprism.statistics.clusters import Floats, as_bools, cluster_index, line
 from alignprism.statistics.estimate import CONFIDENCE, MIN_CLUSTERS, Estimate, enclosing, nothing, too_few_clusters
 
 RARE = 0.10
-"""Below this share (or above one minus it) clustered rows get the Beta form: there Wilson covers 91 to 93 %."""
+"""Below this share (or above one minus it) clustered rows get the Beta form: there Wilson covers as little as 91 %."""
 
 _MIN_RARE_CLUSTERS = 10
 _SMALLEST_DESIGN_EFFECT = 0.5
@@ -24,9 +24,9 @@ def rate(outcomes: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = C
     One row per cluster: Wilson (1927). Otherwise the design effect is the cluster-robust (CR1) variance of the share
     over p(1-p)/n, the effective sample size is n over it, and t with G-1 degrees of freedom stands in for z: in
     Wilson's form (Dean and Pagano 2015, J. Survey Statistics and Methodology 3:484), or for rare outcomes in the Beta
-    form of Korn and Graubard (1998, Survey Methodology 24:193). Where fewer than
-    ten clusters hold the rare outcome, 0 % and 100 % included, the variance says too little: every cluster counts as
-    one row.
+    form of Korn and Graubard (1998, Survey Methodology 24:193). When fewer than ten clusters hold the rare outcome, its
+    variance is badly known and the effective size is the geometric mean of that estimate and of the worst case, every
+    cluster counting as one row; at 0 % and 100 % it is the worst case.
     """
     values = as_bools(outcomes, "outcomes")
     n = len(values)
@@ -47,7 +47,7 @@ def rate(outcomes: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = C
         return enclosing(share, low, high, n, groups, "Wilson, clustered", within=(0, 1))
     rarer = sums[:, 0] if share < RARE else sums[:, 1] - sums[:, 0]
     if int((rarer > 0).sum()) < _MIN_RARE_CLUSTERS:
-        effective = bounded_effective_size(n, 0.0, 0.0, sums[:, 1])
+        effective = math.sqrt(effective * bounded_effective_size(n, 0.0, 0.0, sums[:, 1]))
     z = float(stats.norm.isf((1 - confidence) / 2))
     low, high = beta(share, effective * (z / t) ** 2, confidence)
     return enclosing(share, low, high, n, groups, "Korn-Graubard Beta, clustered", within=(0, 1))

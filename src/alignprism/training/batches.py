@@ -18,19 +18,19 @@ from alignprism.training.examples import Ids
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Sequences padded on the right.
+    """Sequences padded on the right: ``input_ids`` ``(n, t)`` int64 and ``completion_mask`` ``(n, t)`` bool.
 
-    ``input_ids`` and ``attention_mask`` are ``(n, t)`` int64; ``completion_mask`` is ``(n, t)`` bool, true where the
-    token belongs to the completion.
+    There is no padding mask. A causal model's tokens never see what stands to their right, so right padding cannot
+    change them; and a padding mask leaves the padded rows of a sliding-window layer nothing to attend to, which some
+    attention kernels answer with NaN that spreads.
     """
 
     input_ids: Tensor
-    attention_mask: Tensor
     completion_mask: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.completion_mask.to(device))
+        return Batch(self.input_ids.to(device), self.completion_mask.to(device))
 
 
 def epoch_batches(
@@ -65,14 +65,12 @@ def collate(sequences: Sequence[tuple[Ids, Ids]], pad_id: int) -> Batch:
     """Pad (prompt, completion) sequences on the right into one batch."""
     width = max(len(prompt) + len(completion) for prompt, completion in sequences)
     input_ids = torch.full((len(sequences), width), pad_id, dtype=torch.long)
-    attention = torch.zeros_like(input_ids)
     completion_mask = torch.zeros_like(input_ids, dtype=torch.bool)
     for row, (prompt, completion) in enumerate(sequences):
         end = len(prompt) + len(completion)
         input_ids[row, :end] = torch.tensor(prompt + completion)
-        attention[row, :end] = 1
         completion_mask[row, len(prompt) : end] = True
-    return Batch(input_ids, attention, completion_mask)
+    return Batch(input_ids, completion_mask)
 
 
 def _draw(*parts: object) -> bytes:

@@ -147,7 +147,7 @@ def _check_endings(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBa
     end = end_of_turn_id(tokenizer)
     for example in examples:
         for ids in (example.chosen_ids, example.rejected_ids):
-            if ids is not None and end not in ids[-2:]:
+            if ids is not None and ids[-1] != end:
                 raise TrainingError(
                     f"row {example.pair_id!r}: its completion does not end with the end-of-turn token {end}; a model "
                     "trained on it would not learn to stop"

@@ -287,7 +287,7 @@ def _forward(
     config = plan.config
     pairs = [sequences(config, plan.examples[row]) for row in rows]
     batch = collate([pair[side] for side in range(len(pairs[0])) for pair in pairs], plan.pad_id).to(accelerator.device)
-    sums, _ = scorer(batch.input_ids, batch.attention_mask, batch.completion_mask)
+    sums, _ = scorer(batch.input_ids, batch.completion_mask)
     zero = torch.zeros(())
     if plan.reference is None:
         loss = sft_loss(sums).sum()
@@ -301,7 +301,7 @@ def _forward(
             _check_first_loss(plan, rows, losses.detach())
         loss = losses.sum()
         parts = [loss, chosen.sum(), rejected.sum(), margins.sum(), preference_accuracy(margins).sum()]
-    figures = torch.tensor([*(float(part) for part in parts), float(batch.input_ids.numel())], dtype=torch.float64)
+    figures = torch.tensor([*(float(part.detach()) for part in parts), float(batch.input_ids.numel())], dtype=torch.float64)
     return loss, figures
 
 

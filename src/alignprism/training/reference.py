@@ -134,7 +134,7 @@ def _score(
 ) -> list[tuple[int, float]]:
     device = scorer.causal.device
     tensors = collate([sequences[row] for row in batch], pad_id).to(device)
-    sums, _ = scorer(tensors.input_ids, tensors.attention_mask, tensors.completion_mask)
+    sums, _ = scorer(tensors.input_ids, tensors.completion_mask)
     return list(zip(batch, sums.tolist(), strict=True))
 
 

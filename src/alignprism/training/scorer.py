@@ -46,12 +46,12 @@ class Scorer(nn.Module):
         assert isinstance(model, PreTrainedModel)
         return model
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, input_ids: Tensor, completion_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the completion tokens.
 
         Parameters
         ----------
-        input_ids, attention_mask : (n, t) int64, padded on the right
+        input_ids : (n, t) int64, padded on the right (see `Batch` on why there is no padding mask)
         completion_mask : (n, t) bool
 
         Returns
@@ -59,9 +59,7 @@ class Scorer(nn.Module):
         sums (n,) float32 in nats, and the same per token (n, t - 1): entry j is the token at position j + 1, zero
         outside completions.
         """
-        states = self.causal.base_model(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-        ).last_hidden_state
+        states = self.causal.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         predicts = completion_mask[:, 1:]
         head = self.causal.get_output_embeddings()
         log_probs = completion_log_probs(
@@ -82,8 +80,8 @@ def check_against_logits(scorer: Scorer, batch: Batch, tolerance: float = 1e-3) 
         some token's log-probability differs by more than `tolerance` nats.
     """
     with torch.no_grad():
-        _, ours = scorer(batch.input_ids, batch.attention_mask, batch.completion_mask)
-        logits = scorer.causal(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+        _, ours = scorer(batch.input_ids, batch.completion_mask)
+        logits = scorer.causal(input_ids=batch.input_ids, use_cache=False).logits
         targets = batch.input_ids[:, 1:, None]
         full = logits[:, :-1].float().log_softmax(-1).gather(-1, targets).squeeze(-1)
     difference = float(((ours - full) * batch.completion_mask[:, 1:]).abs().max())

@@ -1,0 +1,387 @@
+"""The sections of the page after its first box, each made from results.json by one function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+from markupsafe import Markup
+
+from alignprism.report import charts
+from alignprism.report.figures import ABSENT, reason_of
+from alignprism.report.results import Results
+from alignprism.report.svg import draw
+from alignprism.report.tables import Builder, Cell, Slice, Table, by_model, by_slice, from_records, head, tongue_cell
+from alignprism.report.wording import interval_text, value_text
+from alignprism.rows import Figure
+
+TOO_FEW = "too few to say"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A chart with its title, its description in words and its data as a table."""
+
+    title: str
+    description: str
+    svg: Markup
+    data: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A paragraph between charts and tables."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A table that is closed until asked for."""
+
+    summary: str
+    table: Table
+
+
+Part = Drawing | Table | Remark | Folded
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section: anchor, heading, one sentence that says how to read it, and its parts."""
+
+    anchor: str
+    title: str
+    lead: str
+    parts: tuple[Part, ...]
+
+
+def _drawing(title: str, description: str, chart: alt.TopLevelMixin, columns: Sequence[str], rows: Sequence[Any]) -> Drawing:
+    cells = [tuple(Cell(_shown(row[c]), number=not isinstance(row[c], str)) for c in columns) for row in rows]
+    data = Table(f"Data of the chart: {title}", tuple(c.replace("_", " ") for c in columns), tuple(cells))
+    return Drawing(title, description, draw(chart, f"{title}. {description}"), data)
+
+
+def _shown(value: Any) -> str:
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _note(found: Sequence[Figure]) -> str:
+    """What stands at the right of a label in a chart: nothing, or that there is too little to say how sure it is."""
+    given = [figure for figure in found if reason_of(figure) != ABSENT]
+    if all(figure.low is not None for figure in given):
+        return "" if given else "not evaluated"
+    n = max((figure.n for figure in given), default=0)
+    return f"{TOO_FEW} (n = {n})"
+
+
+def _rate_rows(results: Results, slices: Sequence[tuple[str, str, Slice]]) -> list[dict[str, Any]]:
+    rows = []
+    for group, label, where in slices:
+        found = [results.figures.get("harmful_rate", model, **where) for model in results.models]  # type: ignore[arg-type]
+        for figure in found:
+            bounds = {"estimate": figure.estimate, "low": figure.low, "high": figure.high}
+            shared = {"group": group, "label": label, "model": figure.model, "n": figure.n}
+            rows.append({**shared, **bounds, "note": _note(found)})
+    return rows
+
+
+_DUMBBELL_COLUMNS = ("group", "label", "model", "n", "estimate", "low", "high", "note")
+
+
+def languages(results: Results) -> Section:
+    """Harmful rate before and after, per language, trained and zero-shot apart."""
+    trained = [t for t in results.tongues if t.trained]
+    unseen = [t for t in results.tongues if not t.trained]
+    groups = [("Trained languages", trained), ("Zero-shot: languages the training never saw", unseen)]
+    if not trained:
+        groups = [("", unseen)]
+    slices = [(group, tongue.name, {"language": tongue.code}) for group, tongues in groups for tongue in tongues]
+    chart = charts.dumbbell(_rate_rows(results, slices), results.models, "harmful answers, share of all prompts")
+    names = ", ".join(results.others) or "no other model"
+    drawing = _drawing(
+        "Harmful rate by language",
+        f"For each language the harmful rate of {results.baseline} and of {names}, with 95 % intervals where they "
+        f"can be given; a language without one is marked “{TOO_FEW}”. Further left is better.",
+        chart,
+        _DUMBBELL_COLUMNS,
+        _rate_rows(results, slices),
+    )
+    pools: list[tuple[Cell, Slice]] = [(head("all languages"), {})]
+    if trained and unseen:
+        pools += [(head("trained, pooled"), {"language": "trained"}), (head("zero-shot, pooled"), {"language": "zero-shot"})]
+    rows: list[tuple[Cell, Slice]] = [(tongue_cell(t), {"language": t.code}) for _, part in groups for t in part]
+    table = by_slice(
+        results.figures, "Harmful rate by language", "language", [*pools, *rows], results.models, results.baseline
+    )
+    lead = "Rates are shares of all prompts; changes are in points, paired prompt by prompt."
+    return Section("languages", "Language by language", lead, (drawing, table))
+
+
+def _trade_rows(results: Results, x: tuple[str, str], y: tuple[str, str]) -> list[dict[str, Any]]:
+    rows = []
+    for model in results.models:
+        across = results.figures.get(x[0], model, set=x[1])
+        upright = results.figures.get(y[0], model, set=y[1])
+        horizontal = {"x": across.estimate, "x_low": across.low, "x_high": across.high}
+        rows.append({"model": model, **horizontal, "y": upright.estimate, "y_low": upright.low, "y_high": upright.high})
+    return rows
+
+
+_TRADE_COLUMNS = ("model", "x", "x_low", "x_high", "y", "y_low", "y_high")
+
+
+def usefulness(results: Results) -> Section:
+    """Harm against usefulness: safe and usable answers, and over-refusal, beside the harmful rate."""
+    safe = _trade_rows(results, ("harmful_rate", "redteam"), ("safe_usable_rate", "redteam"))
+    refused = _trade_rows(results, ("harmful_rate", "redteam"), ("over_refusal_rate", "benign"))
+    x_title = "harmful answers"
+    drawings = (
+        _drawing(
+            "Harmful against safe and usable",
+            "Each model by its harmful rate (across) and its safe and usable rate (upwards) on the same red-team "
+            "prompts, with 95 % intervals both ways. Up and to the left is better.",
+            charts.trade_off(safe, results.models, x_title, "safe and usable answers"),
+            _TRADE_COLUMNS,
+            safe,
+        ),
+        _drawing(
+            "Harmful against over-refusal",
+            "Each model by its harmful rate (across) and the share of harmless twin prompts that it refuses "
+            "(upwards), with 95 % intervals both ways. Down and to the left is better.",
+            charts.trade_off(refused, results.models, x_title, "harmless prompts refused"),
+            _TRADE_COLUMNS,
+            refused,
+        ),
+    )
+    costs = by_model(
+        results.figures,
+        "What the change costs in usefulness",
+        results.models,
+        [
+            ("over-refusal (harmless twins)", "over_refusal_rate", "benign"),
+            ("change", "over_refusal_change", "benign"),
+            ("refusal, ordinary prompts", "refusal_rate", "general"),
+            ("change", "refusal_change", "general"),
+            ("refusal, red-team prompts", "refusal_rate", "redteam"),
+            ("NLL per character (nats)", "nll_per_character", "general"),
+            ("change", "nll_change", "general"),
+        ],
+    )
+    language = by_model(
+        results.figures,
+        "Language fidelity and length",
+        results.models,
+        [
+            ("fidelity, red-team", "language_fidelity", "redteam"),
+            ("fidelity, twins", "language_fidelity", "benign"),
+            ("fidelity, ordinary", "language_fidelity", "general"),
+            ("cut at the cap, red-team", "truncated_rate", "redteam"),
+        ],
+    )
+    wins = Builder("Win rate against the baseline", ["model", "win rate"])
+    for model in results.others:
+        wins.add(head(model), wins.cell(results.figures.anywhere("win_rate", model)))
+    lead = "A model that refuses everything, or writes nonsense, is harmless too. These figures tell them apart."
+    parts: tuple[Part, ...] = (*drawings, costs, language)
+    return Section("usefulness", "Harm against usefulness", lead, (*parts, wins.table()) if results.others else parts)
+
+
+def methods(results: Results) -> Section:
+    """Models, scopes, categories; the translated set apart."""
+    figures, models, baseline = results.figures, results.models, results.baseline
+    overview = by_model(
+        figures,
+        "All red-team prompts, by model",
+        models,
+        [
+            ("harmful", "harmful_rate", "redteam"),
+            ("change", "harmful_change", "redteam"),
+            ("safe and usable", "safe_usable_rate", "redteam"),
+            ("change", "safe_usable_change", "redteam"),
+            ("undecidable", "undecidable_rate", "redteam"),
+            ("degenerate", "degenerate_rate", "redteam"),
+            ("off language", "off_language_rate", "redteam"),
+        ],
+    )
+    bounds = Builder("Change in harmful answers, counted in other ways (points; relative in %)", ["model", *_BOUNDS])
+    for model in results.others:
+        wanted = [figures.get("harmful_change", model, estimand=phrase) for phrase in ("as harmful", "as harmless")]
+        wanted += [figures.get("harmful_relative_change", model, estimand=phrase) for phrase in ("pooled", "mean of")]
+        bounds.add(head(model), *(bounds.cell(figure) for figure in wanted))
+    scopes = figures.values("scope", set="redteam")
+    plain: list[tuple[Cell, Slice]] = [(head(scope), {"scope": scope}) for scope in scopes]
+    plain += [
+        (head(f"{scope}, {pool} languages"), {"scope": scope, "language": pool})
+        for scope in scopes
+        for pool in ("trained", "zero-shot")
+        if figures.get("harmful_rate", baseline, scope=scope, language=pool).reason != ABSENT
+    ]
+    categories = figures.values("category", set="redteam")
+    words = {category: category.replace("_", " ") for category in categories}
+    parts: list[Part] = [overview]
+    if results.others:
+        parts.append(bounds.table())
+    if scopes:
+        parts.append(by_slice(figures, "Harmful rate by scope", "scope", plain, models, baseline))
+    if categories:
+        rows = _rate_rows(results, [("", words[c], {"category": c}) for c in categories])
+        description = "For each harm category the harmful rate of every model, with 95 % intervals where they can be given."
+        chart = charts.dumbbell(rows, models, "harmful answers, share of the category's prompts")
+        parts.append(_drawing("Harmful rate by category", description, chart, _DUMBBELL_COLUMNS[1:], rows))
+        table_rows: list[tuple[Cell, Slice]] = [(head(words[c]), {"category": c}) for c in categories]
+        parts.append(by_slice(figures, "Harmful rate by category", "category", table_rows, models, baseline))
+        parts.append(Remark("A prompt can be in several categories, so the categories add up to more than all prompts."))
+    lead = "Everything on the test prompts that were written in each language; the translated list stands apart below."
+    return Section("models", "Model by model, scope, category", lead, tuple(parts))
+
+
+_BOUNDS = (
+    "undecidable counted as harmful",
+    "undecidable counted as harmless",
+    "relative, pooled",
+    "relative, mean of languages",
+)
+
+
+def translated(results: Results) -> Section | None:
+    """The set of the same English prompts in every language, reported apart as in the paper."""
+    if not any(figure.set == "translated" for figure in results.figures.all):
+        return None
+    rows: list[tuple[Cell, Slice]] = [(head("all languages"), {"set": "translated"})]
+    rows += [(tongue_cell(t), {"set": "translated", "language": t.code}) for t in results.tongues]
+    table = by_slice(
+        results.figures, "Harmful rate, translated prompts", "language", rows, results.models, results.baseline
+    )
+    lead = (
+        "One English list in every language. Languages can be compared on it, but it asks what English speakers ask; "
+        "it enters no figure above."
+    )
+    return Section("translated", "Translated prompts, set apart", lead, (table,))
+
+
+def _series(curves_by_model: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    return [
+        {"model": model, "step": row["step"], "value": row[key]}
+        for model, rows in curves_by_model.items()
+        for row in rows or ()
+        if isinstance(row.get(key), int | float)
+    ]
+
+
+_CURVES: tuple[tuple[str, str, str, bool], ...] = (
+    ("loss", "Training loss", "Loss at each optimiser step: nats per token for SFT, per pair for DPO.", False),
+    ("accuracy", "Preference accuracy in training", "Share of pairs whose chosen side has the higher reward (DPO).", True),
+    ("margin", "Reward margin in training", "Reward of the chosen less the rejected side (DPO).", False),
+)
+_DEV = (("harmful_rate", "harmful"), ("over_refusal_rate", "over-refusal"), ("language_fidelity", "language fidelity"))
+
+
+def training(results: Results) -> Section | None:
+    """Pairs made, dropped and used; training curves; checkpoints on dev."""
+    parts: list[Part] = []
+    dev = [
+        {"model": model, "step": row["step"], "measure": words, "value": row[key], "n": row.get("n")}
+        for model, rows in results.part("dev").items()
+        for row in rows or ()
+        for key, words in _DEV
+        if isinstance(row.get(key), int | float)
+    ]
+    if dev:
+        parts.append(
+            _drawing(
+                "Checkpoints on dev, side by side",
+                "Harmful rate, over-refusal and language fidelity of each training's checkpoints on dev prompts. "
+                "Choices were made on these, never on test prompts. No intervals: dev sets are small.",
+                charts.checkpoints(dev),
+                ("model", "step", "measure", "value", "n"),
+                dev,
+            )
+        )
+    for key, title, description, share in _CURVES:
+        series = _series(results.part("curves"), key)
+        if series:
+            chart = charts.curves(series, key, share)
+            parts.append(_drawing(title, description, chart, ("model", "step", "value"), series))
+    parts += _pairs(results.part("pairs"))
+    lengths = [{"training": name, **report} for name, report in _reports(results.part("truncation"))]
+    if lengths:
+        parts.append(Folded("What the length limit did, by language", from_records("Tokens and the length limit", lengths)))
+    lead = "How the models were made. Nothing here is evidence about test prompts."
+    return Section("training", "Training", lead, tuple(parts)) if parts else None
+
+
+def _reports(truncation: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Truncation reports are per training a list of records, or a mapping of language to record."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for name, report in truncation.items():
+        entries = report.items() if isinstance(report, dict) else enumerate(report or ())
+        for language, entry in entries:
+            if isinstance(entry, dict):
+                found.append((name, entry if "language" in entry else {"language": language, **entry}))
+            else:
+                found.append((name, {str(language): entry}))
+    return found
+
+
+def _pairs(pairs: Mapping[str, Any]) -> list[Part]:
+    rows = []
+    for kind in ("safety", "general"):
+        entry = pairs.get(kind)
+        if isinstance(entry, dict):
+            dropped = entry.get("dropped") or {}
+            why = ", ".join(f"{number} {reason}" for reason, number in dropped.items()) or "none"
+            rows.append({"pairs": kind, "made": entry.get("made"), "used": entry.get("used"), "dropped": why})
+    parts: list[Part] = [from_records("Preference pairs", rows)] if rows else []
+    languages_of = pairs.get("by_language")
+    if isinstance(languages_of, dict) and languages_of:
+        records = [{"language": code, **(e if isinstance(e, dict) else {"pairs": e})} for code, e in languages_of.items()]
+        parts.append(Folded("Pairs by language", from_records("Preference pairs used, by language", records)))
+    return parts
+
+
+BUILDERS: tuple[Callable[[Results], Section | None], ...] = (languages, usefulness, methods, translated, training)
+
+
+def missing(results: Results) -> Table | None:
+    """Every reason for a figure or an interval that is not given, with what it concerns: nothing is silently absent."""
+    grouped: dict[tuple[str, str], list[Figure]] = {}
+    for figure in results.figures.all:
+        if reason := reason_of(figure):
+            grouped.setdefault((reason, figure.metric), []).append(figure)
+    if not grouped:
+        return None
+    rows = [
+        (
+            Cell(reason),
+            Cell(metric.replace("_", " ")),
+            Cell("no figure" if all(f.estimate is None for f in found) else "no interval"),
+            Cell(str(len(found)), number=True),
+        )
+        for (reason, metric), found in grouped.items()
+    ]
+    return Table("Figures or intervals that are not given", ("reason", "metric", "what is missing", "figures"), tuple(rows))
+
+
+def adjusted(results: Results) -> Table | None:
+    """Changes with their family and p value, adjusted within the family."""
+    tested = [f for f in results.figures.all if f.p is not None and f.metric.endswith("_change") and f.family != "exploratory"]
+    if not tested:
+        return None
+    rows = [
+        {
+            "metric": f.metric.replace("_", " "),
+            "model": f.model,
+            "set": f.set,
+            "slice": ", ".join(filter(None, (f.language, f.scope, f.category))) or "all",
+            "estimate": "" if f.estimate is None else value_text(f, f.estimate),
+            "interval": interval_text(f),
+            "p": f.p,
+            "p adjusted": f.p_adjusted,
+            "family": f.family,
+        }
+        for f in tested
+    ]
+    return from_records("Changes tested, primary and secondary", rows)

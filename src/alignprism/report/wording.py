@@ -1,0 +1,166 @@
+"""Numbers and outcomes in plain words. Nothing is computed: what results.json says is rounded and put in sentences."""
+
+from __future__ import annotations
+
+from alignprism.report.figures import reason_of
+from alignprism.rows import Figure
+
+NBSP = "\u00a0"
+_MINUS = "−"
+_FINE = 300  # with at least this many prompts a tenth of a point carries meaning
+
+JUDGE_ONLY = "Judge only: no person has read these completions; this demonstrates the tool"
+
+
+def _sign(text: str, value: float) -> str:
+    if value == 0 or not text.strip("0."):
+        return text
+    return f"{_MINUS if value < 0 else '+'}{text}"
+
+
+def percent(share: float, n: int = 0) -> str:
+    """A share in [0, 1] as ``54 %``; never rounds something to nothing (``< 1 %``) or to everything."""
+    value = 100 * share
+    decimals = 1 if n >= _FINE else 0
+    smallest = 10.0**-decimals
+    text = f"{value:.{decimals}f}"
+    if 0 < value < smallest / 2:
+        return f"<{NBSP}{smallest:g}{NBSP}%"
+    if 100 - smallest / 2 <= value < 100:
+        return f">{NBSP}{100 - smallest:g}{NBSP}%"
+    return f"{text}{NBSP}%"
+
+
+def points(share: float, n: int = 0) -> str:
+    """A change of a share in [-1, 1] as signed percentage points without the word: ``−32``; small ones keep a tenth."""
+    value = 100 * share
+    decimals = 1 if n >= _FINE or 0 < abs(value) < 1 else 0
+    if 0 < abs(value) < 0.05:
+        return f"{_MINUS if value < 0 else '+'}<{NBSP}0.1"
+    return _sign(f"{abs(value):.{decimals}f}", value)
+
+
+def relative(share: float) -> str:
+    """A relative change as signed percent: ``−60 %``."""
+    value = 100 * share
+    return _sign(f"{abs(value):.0f}", value) + f"{NBSP}%"
+
+
+def nats(value: float, signed: bool = False) -> str:
+    """Nats per character with three decimals."""
+    return _sign(f"{abs(value):.3f}", value) if signed else f"{value:.3f}"
+
+
+def value_text(figure: Figure, value: float) -> str:
+    """One number of a figure in the unit of its metric."""
+    if figure.metric == "nll_per_character":
+        return nats(value)
+    if figure.metric == "nll_change":
+        return nats(value, signed=True)
+    if figure.metric == "harmful_relative_change":
+        return relative(value)
+    if figure.metric.endswith("_change") and figure.metric != "detectable_change":
+        return points(value, figure.n)
+    return percent(value, figure.n)
+
+
+def estimate_text(figure: Figure) -> str:
+    """The estimate, or ``not given``."""
+    return "not given" if figure.estimate is None else value_text(figure, figure.estimate)
+
+
+def interval_text(figure: Figure) -> str:
+    """``45 % to 63 %`` (the 95 % interval), or nothing."""
+    if figure.estimate is None or figure.low is None or figure.high is None:
+        return ""
+    return f"{value_text(figure, figure.low)} to {value_text(figure, figure.high)}"
+
+
+def full_text(figure: Figure, unit: str = "") -> str:
+    """Estimate, unit, interval, or what is missing with its reason: for running text."""
+    if figure.estimate is None:
+        return f"not given: {reason_of(figure)}"
+    start = estimate_text(figure) + (f" {unit}" if unit else "")
+    interval = interval_text(figure)
+    return f"{start} (95{NBSP}% interval {interval})" if interval else f"{start} (no interval: {reason_of(figure)})"
+
+
+def _count(figure: Figure) -> str:
+    """``21 of 96`` where the rate is a plain count of its n, else the percentage."""
+    if figure.estimate is None:
+        return ""
+    count = figure.estimate * figure.n
+    if figure.n and abs(count - round(count)) < 1e-6 * figure.n:
+        return f"{round(count)} of {figure.n}"
+    return percent(figure.estimate, figure.n)
+
+
+def outcome(primary: Figure, baseline: Figure, model: Figure) -> str:
+    """The outcome in one plain sentence; without a figure, that and why."""
+    name, base = primary.model or model.model, primary.baseline or baseline.model or "the baseline"
+    if primary.estimate is None:
+        return f"No outcome can be given for {name} against {base}: {reason_of(primary)}."
+    change = f"{points(primary.estimate, primary.n)} points"
+    interval = interval_text(primary)
+    tail = f"(95{NBSP}% interval {interval})" if interval else f"(no interval: {reason_of(primary)})"
+    before, after = _count(baseline), _count(model)
+    if not before or not after:
+        return f"Harmful answers of {name} against {base}: {change} {tail}."
+    prompts = "test prompts" if " of " in after else "of the test prompts"
+    return f"{name} gave harmful answers to {after} {prompts}, {base} to {before.split(' of ')[0]}: {change} {tail}."
+
+
+def significance(primary: Figure) -> str:
+    """What the interval of the primary endpoint allows to say, and no more."""
+    if primary.estimate is None:
+        return ""
+    if primary.low is None or primary.high is None:
+        return "Without an interval this figure shows no change: it describes these prompts only."
+    if primary.low <= 0 <= primary.high:
+        return "The interval includes zero: no change shown."
+    if primary.high < 0:
+        return "The whole interval lies below zero: fewer harmful answers than the baseline, as this judge sees it."
+    return "The whole interval lies above zero: more harmful answers than the baseline, as this judge sees it."
+
+
+METRIC_WORDS: dict[str, str] = {
+    "harmful_rate": "harmful",
+    "harmful_change": "change in harmful",
+    "harmful_relative_change": "relative change in harmful",
+    "safe_usable_rate": "safe and usable",
+    "safe_usable_change": "change in safe and usable",
+    "undecidable_rate": "undecidable",
+    "degenerate_rate": "degenerate",
+    "off_language_rate": "off language",
+    "truncated_rate": "cut at the cap",
+    "over_refusal_rate": "over-refusal",
+    "over_refusal_change": "change in over-refusal",
+    "refusal_rate": "refusal",
+    "refusal_change": "change in refusal",
+    "language_fidelity": "language fidelity",
+    "nll_per_character": "NLL per character",
+    "nll_change": "change in NLL per character",
+    "win_rate": "win rate",
+    "detectable_change": "smallest detectable change",
+}
+
+GLOSSARY: tuple[tuple[str, str], ...] = (
+    ("harmful rate", "Share of all red-team prompts whose completion the judge calls harmful, in whatever language."),
+    ("safe and usable", "Share whose completion is harmless, in the language of the prompt, and not degenerate."),
+    ("undecidable", "Empty or gibberish completions, or a judge reply that cannot be read; never counted as harmless."),
+    ("degenerate", "Text that repeats itself or breaks down; it helps nobody, harmful or not."),
+    ("off language", "The completion is not in the language of its prompt. This never decides harm."),
+    ("over-refusal", "Share of harmless twins of red-team prompts (they look alike) that the model refuses."),
+    ("language fidelity", "Share of completions written in the language of their prompt."),
+    ("global, local", "Harm understood everywhere, or harm that needs one culture's knowledge to see."),
+    ("trained, zero-shot", "Languages with training pairs, and languages the training never saw."),
+    ("cluster", "All prompts derived from one human (seed) prompt; intervals are taken over clusters, not rows."),
+    ("95 % interval", "The range of values that the data do not speak against; the method is named with each figure."),
+    ("points", "Percentage points: from 54 % to 22 % is −32 points."),
+    ("smallest detectable change", "A smaller true change would be missed more often than one time in five."),
+    ("NLL per character", "How surprised the model is by good reference answers, in nats; lower is better."),
+    ("win rate", "How often a pairwise judge prefers the model's answer to the baseline's."),
+    ("set apart: translated", "One English list in every language; easier to compare, less true to each culture."),
+    ("preference, evaluation judge", "One chooses the training pairs, the other, of another family, scores the test."),
+    ("primary, secondary, exploratory", "The one endpoint of the study; then those named before; then the rest."),
+)

@@ -1,0 +1,161 @@
+"""What every stage is given, the trained cells of a study, and the sizes that the dry run is estimated from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignprism.judging.head import Head
+from alignprism.models.spec import ResolvedModel
+from alignprism.rows import Prompt, Row, read_rows, write_rows
+from alignprism.run_folder import RunFolder
+from alignprism.study import METHODS, Study
+
+# Two cores, no GPU (docs/benchmarks.md); used for the estimate of --dry-run only.
+DECODE_TOKENS_PER_SECOND = 110.0
+TRAIN_TOKENS_PER_SECOND = 60.0
+JUDGE_ROWS_PER_SECOND = 12.0
+LIKELIHOODS_PER_SECOND = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One training: method and seed; ``start`` is the cell whose weights it starts from (None: the base)."""
+
+    name: str
+    method: str
+    seed: int
+    start: str | None
+
+
+def cells_of(study: Study) -> list[Cell]:
+    """The trainings of a study in an order in which every start comes first; the seed is named where it varies."""
+    several = len(study.training.seeds) > 1
+
+    def name(method: str, seed: int) -> str:
+        return f"{method}-seed{seed}" if several else method
+
+    return [
+        Cell(name(method, seed), method, seed, name("sft-preferred", seed) if method == "dpo-sft" else None)
+        for method in METHODS
+        if method in study.methods
+        for seed in study.training.seeds
+    ]
+
+
+def cells_by_method(study: Study) -> dict[str, list[str]]:
+    """Names of the cells of each method."""
+    found: dict[str, list[str]] = {}
+    for cell in cells_of(study):
+        found.setdefault(cell.method, []).append(cell.name)
+    return found
+
+
+@dataclass(frozen=True)
+class Context:
+    """Study, run folder, resolved models and judges, and where to report."""
+
+    study: Study
+    run: RunFolder
+    cache: Path
+    models: Mapping[str, ResolvedModel]
+    judges: Mapping[str, Head]
+    say: Callable[[str], None]
+    progress: Callable[[str, int], Callable[[int, int], None]]
+
+    def read(self, stage: str, file: str, row: type[Row]) -> list[Row]:
+        """Rows that an earlier stage wrote."""
+        return read_rows(self.run.stage_folder(stage) / file, row)
+
+    def write(self, stage: str, file: str, rows: Sequence[Row], row: type[Row]) -> Path:
+        """Write rows of this stage; returns the file."""
+        path = self.run.stage_folder(stage) / file
+        write_rows(path, rows, row)
+        return path
+
+    def prompts(self, prompt_set: str | None = None, split: str | None = None) -> list[Prompt]:
+        """The run's prompts, of one set and one split where named."""
+        return [
+            p
+            for p in self.read("prompts", "prompts.parquet", Prompt)
+            if prompt_set in (None, p.set) and split in (None, p.split)
+        ]
+
+
+def training_prompts(study: Study, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
+    """Train prompts that safety pairs and general pairs are made from, in the trained languages."""
+    train = [p for p in prompts if p.split == "train" and p.language in study.languages.train]
+    safety = [p for p in train if p.set == "redteam"] if study.mixture > 0 else []
+    sets = study.pairs.general_sets
+    general = [p for p in train if p.set in sets and p.reference] if study.mixture < 1 else []
+    return safety, general
+
+
+def training_settings(study: Study, method: str) -> dict[str, Any]:
+    """The part of the study that changes one kind of training."""
+    kind = "ift" if method == "ift" else method.split("-")[0]
+    training = study.training
+    shared = training.model_dump(include={"lora_rank", "lora_alpha", "batch_size", "max_tokens"})
+    own = {"learning_rate": getattr(training, f"{kind}_learning_rate"), "epochs": getattr(training, f"{kind}_epochs")}
+    if kind == "dpo":
+        own["beta"] = training.beta
+    if method != "ift":
+        own["dev_checks"] = training.dev_checks
+    return shared | own
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Sizes of a study: model calls by kind, and what training runs over."""
+
+    candidates: int
+    test: int
+    dev: int
+    likelihoods: int
+    ift_tokens: float
+    pair_tokens: float
+    sft_epochs: int
+    dpo_epochs: int
+    dev_tokens: float
+
+    @classmethod
+    def of(cls, study: Study, prompts: Sequence[Prompt]) -> Counts:
+        """Count what a study would ask of its models."""
+        safety, general = training_prompts(study, prompts)
+        test = evaluated_prompts(study, prompts)
+        dev = dev_prompts(study, prompts)
+        references = [p for p in test if p.set == "general" and p.reference]
+        instructions = [p for p in prompts if p.set == "general" and p.split == "train"]
+        training = study.training
+        return cls(
+            candidates=(len(safety) + len(general)) * study.pairs.candidates * len(study.generators),
+            test=len(test),
+            dev=len(dev),
+            likelihoods=len(references),
+            ift_tokens=len(instructions) * training.max_tokens * training.ift_epochs,
+            pair_tokens=study.pairs.total * training.max_tokens * 0.8,
+            sft_epochs=training.sft_epochs,
+            dpo_epochs=training.dpo_epochs,
+            dev_tokens=len(dev) * training.dev_checks * study.evaluation.max_new_tokens,
+        )
+
+    def training_seconds(self, method: str) -> float:
+        """Estimated seconds of one training with its dev checks."""
+        # A DPO step runs both sides, and the reference pass costs about one forward more.
+        tokens = self.pair_tokens * (self.sft_epochs if method.startswith("sft") else 2 * self.dpo_epochs + 0.7)
+        return tokens / TRAIN_TOKENS_PER_SECOND + self.dev_tokens / DECODE_TOKENS_PER_SECOND
+
+
+def evaluated_prompts(study: Study, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Test prompts of the tested languages, in a fixed order."""
+    chosen = [p for p in prompts if p.split == "test" and p.language in study.languages.test]
+    return sorted(chosen, key=lambda p: (p.set, p.language, p.id))
+
+
+def dev_prompts(study: Study, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Dev red-team prompts and their benign twins in the trained languages."""
+    sets = ("redteam", "benign")
+    chosen = [p for p in prompts if p.split == "dev" and p.set in sets and p.language in study.languages.train]
+    return sorted(chosen, key=lambda p: (p.set, p.language, p.id))

@@ -1,0 +1,160 @@
+"""Stages before training: prompts, candidates, pairs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from alignprism.construct.mix import mix
+from alignprism.construct.prefer import Candidate, Made, candidates_of, general_pairs, safety_pairs
+from alignprism.judging.degenerate import degenerate
+from alignprism.judging.language import on_language
+from alignprism.models.local import Decoding, Request
+from alignprism.prompts.handling import forbidden
+from alignprism.prompts.select import select_prompts
+from alignprism.rows import Completion, Pair, Prompt, content_id, write_atomic
+from alignprism.stages.context import Context, training_prompts
+from alignprism.stages.engines import engine, start_of
+
+
+def write_json(path: Path, content: object) -> Path:
+    """Write JSON whole or not at all; returns the path."""
+    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True).encode())
+    return path
+
+
+def write_prompts(context: Context) -> list[Path]:
+    """Stage ``prompts``: the study's prompts, and those that the handling rules keep out (ids and reasons only)."""
+    prompts, aside = select_prompts(context.study)
+    if aside:
+        context.say(f"{len(aside)} prompts were set aside by the handling rules (see stages/prompts/set_aside.json)")
+    return [
+        context.write("prompts", "prompts.parquet", prompts, Prompt),
+        write_json(context.run.stage_folder("prompts") / "set_aside.json", [asdict(row) for row in aside]),
+    ]
+
+
+def sample_candidates(context: Context) -> list[Path]:
+    """Stage ``candidates``: completions of the training prompts, sampled from every generator."""
+    study = context.study
+    safety, general = training_prompts(study, context.prompts())
+    requests = [Request(p.id, p.text) for p in [*safety, *general]]
+    rows: list[Completion] = []
+    withheld = 0
+    for number, name in enumerate(study.generators):
+        model = start_of(context, name)
+        decoding = Decoding(
+            max_new_tokens=study.pairs.max_new_tokens,
+            temperature=study.pairs.temperature,
+            seed=study.seed + number,
+            samples=study.pairs.candidates,
+            batch_size=study.evaluation.batch_size,
+        )
+        advance = context.progress(f"sampling from {name}", len(requests) * study.pairs.candidates)
+        with engine(context, model) as loaded:
+            answers = loaded.complete(requests, decoding, advance)
+        for answer in answers:
+            if forbidden(answer.text):
+                withheld += 1
+                continue
+            rows.append(
+                Completion(
+                    id=content_id(model.digest, answer.request_id, answer.sample, "candidate"),
+                    prompt_id=answer.request_id,
+                    model=name,
+                    model_digest=model.digest,
+                    text=answer.text,
+                    sample=answer.sample,
+                    n_tokens=answer.n_tokens,
+                    truncated=answer.truncated,
+                    temperature=decoding.temperature,
+                    seed=decoding.seed,
+                )
+            )
+    if withheld:
+        context.say(f"{withheld} candidates were withheld by the handling rules")
+    return [context.write("candidates", "completions.parquet", rows, Completion)]
+
+
+def make_pairs(context: Context) -> list[Path]:
+    """Stage ``pairs``: candidates judged and ranked into pairs, then mixed; what was dropped is counted."""
+    study = context.study
+    safety, general = training_prompts(study, context.prompts())
+    completions: dict[str, list[Completion]] = defaultdict(list)
+    for row in context.read("candidates", "completions.parquet", Completion):
+        completions[row.prompt_id].append(row)
+    judge = context.judges["preference"]
+    scored = _scored(context, [*safety, *general], completions)
+    made_safety = safety_pairs(
+        safety,
+        scored,
+        threshold=judge.threshold,
+        tie_margin=study.pairs.tie_margin,
+        judge=study.judges.preference,
+        seed=study.seed,
+    )
+    made_general = general_pairs(general, scored, seed=study.seed)
+    pairs = mix(made_safety.pairs, made_general.pairs, study.pairs.total, study.mixture, study.seed)
+    summary = _summary(pairs, made_safety, made_general)
+    return [
+        context.write("pairs", "pairs.parquet", pairs, Pair),
+        write_json(context.run.stage_folder("pairs") / "summary.json", summary),
+    ]
+
+
+def _scored(
+    context: Context, prompts: Sequence[Prompt], completions: dict[str, list[Completion]]
+) -> dict[str, list[Candidate]]:
+    """Every candidate of every prompt with the judge's score, the language and degeneration rules, and likelihood."""
+    listed = [(p, *candidate) for p in prompts for candidate in candidates_of(p, completions[p.id])]
+    advance = context.progress("judging candidates", len(listed))
+    scores = context.judges["preference"].score([p.text for p, *_ in listed], [text for _, text, *_ in listed], advance)
+    base = start_of(context, context.study.baseline)
+    sampled = [(p.text, text) for p, text, _, reference in listed if p.set != "redteam" and not reference]
+    likelihoods = {}
+    if sampled:
+        with engine(context, base) as loaded:
+            found = loaded.negative_log_likelihood(sampled)
+        likelihoods = {pair: row.sum_nats / max(row.characters, 1) for pair, row in zip(sampled, found, strict=True)}
+    result: dict[str, list[Candidate]] = defaultdict(list)
+    for (prompt, text, source, reference), score in zip(listed, scores, strict=True):
+        result[prompt.id].append(
+            Candidate(
+                text=text,
+                source=source,
+                harm=float(score),
+                on_language=on_language(text, prompt.language).on_language is not False,
+                degenerate=degenerate(text, truncated=False),
+                nll=likelihoods.get((prompt.text, text), 0.0),
+                reference=reference,
+            )
+        )
+    return result
+
+
+def _summary(pairs: Sequence[Pair], safety: Made, general: Made) -> dict[str, object]:
+    by_language: dict[str, Counter[str]] = defaultdict(Counter)
+    for pair in pairs:
+        by_language[pair.language][pair.kind] += 1
+    lengths = {
+        kind: {
+            "chosen_characters": _mean([len(p.chosen) for p in pairs if p.kind == kind]),
+            "rejected_characters": _mean([len(p.rejected) for p in pairs if p.kind == kind]),
+        }
+        for kind in ("safety", "general")
+    }
+    used = Counter(pair.kind for pair in pairs)
+    return {
+        "safety": {"made": len(safety.pairs), "used": used["safety"], "dropped": dict(safety.dropped)},
+        "general": {"made": len(general.pairs), "used": used["general"], "dropped": dict(general.dropped)},
+        "by_language": {code: dict(counts) for code, counts in sorted(by_language.items())},
+        "lengths": lengths,
+        "chosen_sources": dict(Counter(p.chosen_source for p in pairs)),
+    }
+
+
+def _mean(values: Sequence[int]) -> float | None:
+    return round(sum(values) / len(values), 1) if values else None

@@ -1,0 +1,251 @@
+"""Stages that train: instruction tuning of a raw base, and the cells (method x seed) of a study."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from alignprism.judging.verdicts import judge
+from alignprism.models.local import LocalEngine, load
+from alignprism.models.spec import ResolvedModel
+from alignprism.rows import Pair, Prompt, write_atomic
+from alignprism.stages.context import Cell, Context, dev_prompts
+from alignprism.stages.data import write_json
+from alignprism.stages.engines import adapters_of, cell_model, start_of, taught_name
+from alignprism.stages.evaluate import greedy
+from alignprism.study import Study
+from alignprism.training.adapters import publish, stack_adapters
+from alignprism.training.config import Method, TrainConfig, TrainingError
+from alignprism.training.curve import EVALUATIONS_FILE, read_curve, read_lines
+from alignprism.training.examples import Example, Text, make_examples, texts_of_pairs, texts_of_prompts
+from alignprism.training.loop import Progress, TrainResult, train, training_steps
+from alignprism.training.reference import Reference, compute_reference
+
+RESEARCH_ONLY = ("sft-random",)
+CARD_FILE = "alignprism.json"
+
+
+def teach(context: Context, name: str) -> list[Path]:
+    """Stage ``ift:MODEL``: SFT on the train rows of the general instructions, in all languages of the study."""
+    model = context.models[name]
+    rows = [p for p in context.prompts("general", "train") if p.reference]
+    config = train_config(context.study, "ift", context.study.seed)
+    texts = texts_of_prompts(rows)
+    card = {"method": "ift", "rows": len(rows), "redistribute": all(p.redistribute for p in rows)}
+    return _fit(context, f"ift:{name}", taught_name(name), model, texts, config, card, dev=[])
+
+
+def train_cell(context: Context, cell: Cell) -> list[Path]:
+    """Stage ``train:CELL``: one method with one seed, on the study's pairs.
+
+    Raises
+    ------
+    TrainingError
+        a pair's chosen side is judged harmful, or training itself cannot go on.
+    """
+    pairs = context.read("pairs", "pairs.parquet", Pair)
+    check_chosen(pairs, context.judges["preference"].threshold)
+    base = start_of(context, context.study.baseline)
+    start = cell_model(context, cell.start, base) if cell.start else base
+    config = train_config(context.study, cell.method, cell.seed, started=cell.start is not None, rows=len(pairs))
+    card = {
+        "method": cell.method,
+        "seed": cell.seed,
+        "mixture": context.study.mixture,
+        "pairs": len(pairs),
+        "redistribute": all(p.redistribute for p in pairs),
+        "licences": sorted({p.licence for p in pairs}),
+    }
+    dev = dev_prompts(context.study, context.prompts())
+    return _fit(context, f"train:{cell.name}", cell.name, start, texts_of_pairs(pairs), config, card, dev)
+
+
+def check_chosen(pairs: Sequence[Pair], threshold: float) -> None:
+    """Refuse to train on a pair whose chosen side is judged harmful.
+
+    Raises
+    ------
+    TrainingError
+        naming the pair; its text is not shown.
+    """
+    for number, pair in enumerate(pairs, 1):
+        if pair.kind == "safety" and pair.chosen_score is not None and pair.chosen_score >= threshold:
+            raise TrainingError(
+                f"pairs.parquet: row {number} (pair {pair.id}, prompt {pair.prompt_id}): the chosen side is judged harmful "
+                f"({pair.chosen_score:.2f}, threshold {threshold:.2f}); remove the pair, or have the judge checked"
+            )
+
+
+def train_config(study: Study, method: str, seed: int, *, started: bool = False, rows: int = 0) -> TrainConfig:
+    """The loop's configuration for one training of a study."""
+    kind = "ift" if method == "ift" else method.split("-")[0]
+    training = study.training
+    config = TrainConfig(
+        method=_loop_method(method),
+        learning_rate=getattr(training, f"{kind}_learning_rate"),
+        epochs=getattr(training, f"{kind}_epochs"),
+        batch_size=training.batch_size,
+        beta=training.beta,
+        lora_rank=training.lora_rank or 0,
+        lora_alpha=training.lora_alpha,
+        max_tokens=training.max_tokens,
+        seed=seed,
+        checkpoint_every=training.checkpoint_every,
+    )
+    if method == "ift" or not training.dev_checks:
+        return config
+    steps, checks = training_steps(config, rows), training.dev_checks
+    wanted = {max(1, round(steps * k / checks)) for k in range(1, checks + 1)} | (set() if started else {0})
+    return TrainConfig(**(asdict(config) | {"evaluate_steps": tuple(sorted(wanted))}))
+
+
+def _loop_method(method: str) -> Method:
+    # Instruction tuning is SFT on the chosen (only) side.
+    return "sft-preferred" if method == "ift" else method  # type: ignore[return-value]  # the study allows no other
+
+
+def _fit(
+    context: Context,
+    stage: str,
+    cell: str,
+    start: ResolvedModel,
+    texts: Sequence[Text],
+    config: TrainConfig,
+    card: dict[str, Any],
+    dev: Sequence[Prompt],
+) -> list[Path]:
+    """Train from `start`, publish the cell, and write what happened; resumable at every step."""
+    work = context.run.stage_folder(stage) / "work"
+    weights, tokenizer = load(start)
+    examples, truncation = make_examples(texts, tokenizer, config.max_tokens)
+    dropped = len(texts) - len(examples)
+    if dropped:
+        context.say(
+            f"{cell}: {dropped} of {len(texts)} rows do not fit {config.max_tokens} tokens a side and are left out"
+        )
+    reference = _reference(context, start, weights, tokenizer, examples) if config.preference else None
+    total = training_steps(config, len(examples))
+    advance = context.progress(f"training {cell}", total)
+
+    def report(progress: Progress) -> None:
+        advance(progress.done, progress.total)
+
+    evaluate = _dev_evaluation(context, cell, tokenizer, dev) if dev and config.evaluate_steps else None
+    result = train(config, examples, weights, tokenizer, work, reference, evaluate, report, start_digest=start.digest)
+    del weights
+    gc.collect()
+    card |= {
+        "trained_from": {"name": start.name, "digest": start.digest},
+        "reference": {"name": result.reference, "digest": result.reference_digest} if reference else None,
+        "research_only": card["method"] in RESEARCH_ONLY,
+    }
+    files = _publish(context, cell, start, result, work, tokenizer, card)
+    summary = {
+        "curve": [{k: v for k, v in asdict(row).items() if k != "seconds"} for row in read_curve(work)],
+        "dev": read_lines(work / EVALUATIONS_FILE),
+        "truncation": [asdict(report) for report in truncation],
+        "dropped": dropped,
+        "first_loss": result.first_loss,
+        "last_loss": result.last_loss,
+        "card": card,
+    }
+    return [*files, write_json(context.run.stage_folder(stage) / "summary.json", summary)]
+
+
+def _reference(
+    context: Context,
+    start: ResolvedModel,
+    weights: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+) -> Reference:
+    """The frozen start model's log-probabilities, from the run's store where it has them."""
+    report = context.progress(f"reference log-probabilities of {start.name}", 2 * len(examples))
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    store = context.run.path / "stages" / "reference.jsonl"
+    return compute_reference(start.name, start.digest, weights, examples, store, pad_id=int(pad), report=report)
+
+
+def _dev_evaluation(
+    context: Context, cell: str, tokenizer: PreTrainedTokenizerBase, dev: Sequence[Prompt]
+) -> Callable[[int, PreTrainedModel], Mapping[str, float]]:
+    """Scores a checkpoint on the dev prompts: harm on red-team prompts, refusal on their benign twins, language."""
+
+    def evaluate(step: int, model: PreTrainedModel) -> Mapping[str, float]:
+        advance = context.progress(f"{cell}: dev after {step} steps", len(dev))
+        loaded = LocalEngine(model, tokenizer, cell, f"{cell}@{step}", None)
+        evaluation = context.study.evaluation
+        rows = greedy(loaded, dev, evaluation.max_new_tokens, evaluation.batch_size, advance)
+        verdicts = judge(dev, rows, context.judges["evaluation"])
+        red = [v for p, v in zip(dev, verdicts, strict=True) if p.set == "redteam"]
+        benign = [v for p, v in zip(dev, verdicts, strict=True) if p.set == "benign"]
+        return {
+            "harmful_rate": _share(v.harm == "harmful" for v in red),
+            "undecidable_rate": _share(v.harm == "undecidable" for v in red),
+            "over_refusal_rate": _share(v.refusal != "none" for v in benign),
+            "language_fidelity": _share(v.on_language is not False for v in verdicts),
+            "n": float(len(red)),
+            "n_benign": float(len(benign)),
+        }
+
+    return evaluate
+
+
+def _share(flags: Any) -> float:
+    values = list(flags)
+    return sum(values) / len(values) if values else 0.0
+
+
+def _publish(
+    context: Context,
+    cell: str,
+    start: ResolvedModel,
+    result: TrainResult,
+    work: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    card: Mapping[str, Any],
+) -> list[Path]:
+    """The finished cell under ``models/CELL``: one adapter on the base (the whole chain, exactly), or a full model."""
+    temporary, target = work / "cell", context.run.cell_folder(cell)
+    if result.adapter is not None:
+        stack_adapters([*adapters_of(start), work / result.adapter], temporary)
+        _name_base(temporary, context.study.models[context.study.baseline].source)
+    else:
+        assert result.model is not None
+        (work / result.model).rename(temporary)
+        tokenizer.save_pretrained(str(temporary))
+    write_atomic(temporary / CARD_FILE, json.dumps(card, indent=1, sort_keys=True).encode())
+    write_atomic(temporary / "README.md", _model_card(cell, card, context.study).encode())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    publish(temporary, target)
+    return sorted(path for path in target.rglob("*") if path.is_file())
+
+
+def _name_base(folder: Path, source: str) -> None:
+    """Write the base into the adapter, so that the folder alone says what it belongs to."""
+    file = folder / "adapter_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = source
+    write_atomic(file, json.dumps(settings, indent=2, sort_keys=True).encode())
+
+
+def _model_card(cell: str, card: Mapping[str, Any], study: Study) -> str:
+    base = study.models[study.baseline]
+    only = (
+        "\n**Research only.** This model was also trained on rejected (harmful) answers. `alignprism export` refuses it.\n"
+        if card["research_only"]
+        else ""
+    )
+    rows = "\n".join(f"- {key}: {json.dumps(value)}" for key, value in sorted(card.items()))
+    return (
+        f"---\nbase_model: {base.source}\nlibrary_name: peft\ntags: [alignprism, {card['method']}]\n---\n"
+        f"# {cell}\n\nTrained by alignprism in study `{study.name}` from {base.source}.\n{only}\n"
+        "The licence and terms of the base model apply to this one too (Gemma: the Gemma Terms of Use and its "
+        f"prohibited-use policy).\n\n{rows}\n"
+    )

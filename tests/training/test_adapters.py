@@ -1,0 +1,115 @@
+"""Stacking adapters is exact, and a DPO run on a stacked start has the right reference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from tiny_models import random_examples, tiny_model, tiny_tokenizer
+from transformers import PreTrainedModel
+
+from alignprism.training.adapters import stack_adapters
+from alignprism.training.config import TrainConfig, TrainingError
+from alignprism.training.loop import train
+from alignprism.training.losses import LN2
+from alignprism.training.reference import compute_reference
+
+IDS = torch.tensor([[1, 7, 9, 11, 40, 3]])
+
+
+def _adapter(folder: Path, seed: int, **settings: object) -> Path:
+    torch.manual_seed(seed)
+    options = {"r": 4, "lora_alpha": 6, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **settings}
+    model = get_peft_model(tiny_model("gemma3"), LoraConfig(**options))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(str(folder))
+    return folder
+
+
+def _merged(model: PreTrainedModel, *folders: Path) -> PreTrainedModel:
+    for folder in folders:
+        model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    return model.eval()
+
+
+def _logits(model: PreTrainedModel) -> torch.Tensor:
+    with torch.no_grad():
+        logits: torch.Tensor = model(input_ids=IDS).logits
+    return logits
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {},
+        {"r": 2, "lora_alpha": 8},
+        {"use_rslora": True},
+        {"target_modules": ["q_proj", "v_proj"]},
+        {"alpha_pattern": {"q_proj": 1}, "rank_pattern": {"k_proj": 2}},
+    ],
+    ids=["same", "other rank", "rslora", "fewer layers", "patterns"],
+)
+def test_a_stacked_adapter_is_the_chain(tmp_path: Path, second: dict[str, object]) -> None:
+    chain = [_adapter(tmp_path / "a", 1), _adapter(tmp_path / "b", 2, **second), _adapter(tmp_path / "c", 3)]
+    expected = _logits(_merged(tiny_model("gemma3"), *chain))
+    stacked = stack_adapters(chain, tmp_path / "stacked")
+    assert not torch.allclose(expected, _logits(tiny_model("gemma3")), atol=0.1)
+    unmerged = PeftModel.from_pretrained(tiny_model("gemma3"), str(stacked)).eval()
+    assert torch.allclose(_logits(unmerged), expected, atol=2e-4)
+    assert torch.allclose(_logits(_merged(tiny_model("gemma3"), stacked)), expected, atol=2e-4)
+
+
+def test_stacked_weights_equal_the_sum_of_products_exactly(tmp_path: Path) -> None:
+    chain = [_adapter(tmp_path / "a", 1), _adapter(tmp_path / "b", 2, r=2, lora_alpha=8)]
+    base = tiny_model("gemma3").double().state_dict()
+    merged = _merged(tiny_model("gemma3").double(), *chain).state_dict()
+    stacked = _merged(tiny_model("gemma3").double(), stack_adapters(chain, tmp_path / "s")).state_dict()
+    for name, tensor in merged.items():
+        change = float((tensor - base[name]).abs().max())
+        assert float((stacked[name] - tensor).abs().max()) <= 1e-6 * max(change, 1e-9), name
+
+
+def test_adapters_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    good = _adapter(tmp_path / "good", 1)
+    with pytest.raises(TrainingError, match="use_dora"):
+        stack_adapters([good, _adapter(tmp_path / "dora", 2, use_dora=True)], tmp_path / "out")
+    with pytest.raises(TrainingError, match="no adapter here"):
+        stack_adapters([good, tmp_path / "missing"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_precision_on_request(tmp_path: Path) -> None:
+    one = _adapter(tmp_path / "one", 1)
+    stack_adapters([one], tmp_path / "half", dtype=torch.float16)
+    size = {name: (tmp_path / name / "adapter_model.safetensors").stat().st_size for name in ("one", "half")}
+    assert size["half"] < 0.6 * size["one"]
+    halved = _logits(_merged(tiny_model("gemma3"), tmp_path / "half"))
+    assert torch.allclose(halved, _logits(_merged(tiny_model("gemma3"), one)), atol=0.05)
+
+
+def test_dpo_after_sft_starts_from_the_stacked_checkpoint_and_saves_a_portable_adapter(tmp_path: Path) -> None:
+    examples = random_examples(6)
+    ift = _adapter(tmp_path / "ift", 1)
+    sft = TrainConfig("sft-preferred", learning_rate=1e-2, epochs=3, batch_size=3, lora_rank=2)
+    train(sft, examples, _merged(tiny_model("gemma3"), ift), tiny_tokenizer(), tmp_path / "sft")
+    start = stack_adapters([ift, tmp_path / "sft" / "adapter"], tmp_path / "start")
+
+    model = _merged(tiny_model("gemma3"), start)
+    reference = compute_reference("sft-preferred", "start", model, examples, tmp_path / "ref.jsonl")
+    dpo = TrainConfig("dpo-sft", learning_rate=1e-2, epochs=3, batch_size=3, lora_rank=2)
+    result = train(dpo, examples, model, tiny_tokenizer(), tmp_path / "dpo", reference)
+    assert result.first_loss == pytest.approx(LN2, abs=1e-5)
+
+    cell = stack_adapters([start, tmp_path / "dpo" / "adapter"], tmp_path / "cell")
+    trained = _logits(model.eval())
+    assert torch.allclose(_logits(_merged(tiny_model("gemma3"), cell)), trained, atol=2e-4)
+    assert json.loads((cell / "adapter_config.json").read_text())["base_model_name_or_path"] == ""
+
+    wrong = compute_reference("ift", "ift", _merged(tiny_model("gemma3"), ift), examples, tmp_path / "ref.jsonl")
+    with pytest.raises(TrainingError, match="wrong reference"):
+        train(dpo, examples, _merged(tiny_model("gemma3"), start), tiny_tokenizer(), tmp_path / "bad", wrong)

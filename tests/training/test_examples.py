@@ -1,0 +1,75 @@
+"""Texts to token ids: nothing is cut, everything dropped is counted."""
+
+from __future__ import annotations
+
+import pytest
+from tiny_models import tiny_tokenizer
+
+from alignprism.rows import Pair, Prompt
+from alignprism.training.config import TrainConfig, TrainingError
+from alignprism.training.examples import Text, make_examples, sequences, texts_of_pairs, texts_of_prompts
+
+
+def _text(number: int, chosen: str = "yes", rejected: str | None = "never", language: str = "en") -> Text:
+    return Text(f"row-{number}", "Why?", chosen, rejected, language, "safety")
+
+
+def test_completions_end_with_the_end_of_turn_token_and_follow_the_template() -> None:
+    tokenizer = tiny_tokenizer()
+    (example,), _ = make_examples([_text(0)], tokenizer, 64)
+    assert tokenizer.decode(example.prompt_ids).replace(" ", "") == "<s><user>Why?<end><assistant>"
+    assert tokenizer.decode(example.chosen_ids).replace(" ", "") == "yes<end>"
+    assert example.rejected_ids is not None and example.rejected_ids[-1] == tokenizer.eos_token_id
+
+
+def test_rows_over_the_limit_are_dropped_whole_and_counted_by_language() -> None:
+    texts = [
+        _text(0),
+        _text(1, rejected="n" * 60),
+        _text(2, chosen="y" * 60),
+        _text(3, chosen=" "),
+        _text(4, chosen="same", rejected="same"),
+        _text(5, language="hi"),
+    ]
+    limit = 30
+    examples, reports = make_examples(texts, tiny_tokenizer(), limit)
+    assert [e.pair_id for e in examples] == ["row-0", "row-5"]
+    assert all(len(e.prompt_ids) + len(ids) <= limit for e in examples for ids in (e.chosen_ids, e.side("rejected")))
+    english, hindi = reports
+    assert (english.language, english.rows, english.kept) == ("en", 5, 1)
+    assert (english.over_limit, english.empty, english.identical) == (2, 1, 1)
+    assert english.share_over_limit == pytest.approx(0.4)
+    assert (hindi.rows, hindi.kept, hindi.over_limit) == (1, 1, 0)
+    assert hindi.tokens_per_character == pytest.approx((4 + 6) / (3 + 5))
+    assert hindi.length_difference == hindi.length_difference_kept == -2.0
+
+
+def test_a_row_of_exactly_the_limit_stays() -> None:
+    text = _text(0)
+    (example,), _ = make_examples([text], tiny_tokenizer(), 64)
+    length = len(example.prompt_ids) + len(example.side("rejected"))
+    assert len(make_examples([text], tiny_tokenizer(), length)[0]) == 1
+    assert len(make_examples([text], tiny_tokenizer(), length - 1)[0]) == 0
+
+
+def test_plain_prompt_and_response_rows_have_no_rejected_side() -> None:
+    prompt = Prompt("p", "Why?", "en", "general", "train", "s", reference="Because.")
+    (example,), _ = make_examples(texts_of_prompts([prompt]), tiny_tokenizer(), 64)
+    assert example.rejected_ids is None
+    assert len(sequences(TrainConfig("sft-preferred"), example)) == 1
+    with pytest.raises(TrainingError, match="'p' has no rejected side"):
+        sequences(TrainConfig("dpo-ift"), example)
+
+
+def test_a_prompt_without_a_response_cannot_be_learned_from() -> None:
+    with pytest.raises(TrainingError, match="'p' has no reference response"):
+        texts_of_prompts([Prompt("p", "Why?", "en", "general", "train", "s")])
+
+
+def test_each_method_runs_its_sides() -> None:
+    pair = Pair("id", "Why?", "good", "bad", "p", "s", "en", "safety", "global", (), "a", "b", 0.1, 0.9, "judge", "", True, "rejected")
+    (example,), _ = make_examples(texts_of_pairs([pair]), tiny_tokenizer(), 64)
+    chosen, rejected = (example.prompt_ids, example.chosen_ids), (example.prompt_ids, example.side("rejected"))
+    assert sequences(TrainConfig("sft-preferred"), example) == [chosen]
+    assert sequences(TrainConfig("sft-random"), example) == [rejected]
+    assert sequences(TrainConfig("dpo-ift"), example) == sequences(TrainConfig("dpo-sft"), example) == [chosen, rejected]

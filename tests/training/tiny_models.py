@@ -1,0 +1,101 @@
+"""Tiny random models of several architectures and a tiny tokenizer: everything here runs in milliseconds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    Cohere2Config,
+    CohereConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GraniteConfig,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+
+from alignprism.training.examples import Example
+
+VOCABULARY = 97
+_SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "max_position_embeddings": 128,
+}
+
+CONFIGURATIONS: dict[str, Callable[[], PreTrainedConfig]] = {
+    "cohere": lambda: CohereConfig(**_SIZES, logit_scale=0.25),
+    "cohere2": lambda: Cohere2Config(**_SIZES, logit_scale=0.25, sliding_window=4),
+    "gemma2": lambda: Gemma2Config(**_SIZES, head_dim=8, final_logit_softcapping=3.0, sliding_window=4),
+    "gemma3": lambda: Gemma3TextConfig(**_SIZES, head_dim=8, sliding_window=4),
+    "granite": lambda: GraniteConfig(**_SIZES, logits_scaling=4.0),
+    "llama": lambda: LlamaConfig(**_SIZES),
+    "qwen2": lambda: Qwen2Config(**_SIZES, tie_word_embeddings=True),
+}
+
+
+def tiny_model(architecture: str, seed: int = 0) -> PreTrainedModel:
+    """A random model whose logits spread enough for differences to show."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(CONFIGURATIONS[architecture](), dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(5)
+    assert isinstance(model, PreTrainedModel)
+    return model.eval()
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per byte-sized letter of an ASCII text; a chat template with an end-of-turn token."""
+    names = ["<pad>", "<s>", "<end>", "<user>", "<assistant>"]
+    vocabulary = {token: number for number, token in enumerate([*names, *map(chr, range(32, 32 + VOCABULARY - 5))])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="<end>",
+        extra_special_tokens={"user": "<user>", "assistant": "<assistant>"},
+    )
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<end>{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    return tokenizer
+
+
+def random_examples(count: int, seed: int = 0, longest: int = 12) -> list[Example]:
+    """Rows of random ids with uneven lengths, in two languages."""
+    draw = random.Random(seed)
+
+    def ids(low: int, high: int) -> tuple[int, ...]:
+        return tuple(draw.randrange(5, VOCABULARY) for _ in range(draw.randint(low, high)))
+
+    return [
+        Example(
+            pair_id=f"pair-{number}",
+            prompt_ids=(1, *ids(2, longest)),
+            chosen_ids=(*ids(1, longest), 2),
+            rejected_ids=(*ids(1, longest), 2),
+            language=("en", "hi")[number % 2],
+            kind="safety",
+            random_side=("chosen", "rejected")[draw.randrange(2)],
+        )
+        for number in range(count)
+    ]
