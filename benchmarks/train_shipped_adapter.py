@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     started = time.monotonic()
     base = resolve(ModelSpec("base", arguments.base), arguments.cache.expanduser(), print)
     model, tokenizer = load(base)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from alignprism import stages
 from alignprism.judging.head import Head
+from alignprism.models.embedded import describe, embedded
 from alignprism.models.identity import weights_digest
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
 from alignprism.prompts.select import select_prompts
@@ -69,6 +70,7 @@ class Plan:
     judges: dict[str, Head]
     stages: list[Stage]
     cells: list[stages.Cell]
+    fetches: list[str]
 
 
 @dataclass
@@ -80,8 +82,11 @@ class Outcome:
     set_aside: list[str] = field(default_factory=list)
 
 
-def plan(study: Study, folder: Path, cache: Path, reporter: Reporter) -> Plan:
+def plan(study: Study, folder: Path, cache: Path, reporter: Reporter, *, dry_run: bool = False) -> Plan:
     """Resolve models and judges, read and check the prompts, and lay out the stages.
+
+    A dry run writes nothing: no run folder is made, and an embedded model that is not in the cache yet is not fetched
+    but listed in ``fetches``.
 
     Raises
     ------
@@ -100,15 +105,24 @@ def plan(study: Study, folder: Path, cache: Path, reporter: Reporter) -> Plan:
             "or set allow_shared_judge: true (the page will say so)"
         )
     prompts, _ = select_prompts(study)
-    run = open_run(folder)
+    run = open_run(folder, create=not dry_run)
+    missing = missing_models(study, cache) if dry_run else []
     models = {
-        name: resolve(ModelSpec(name, entry.source, entry.adapter), cache, reporter.say)
+        name: ResolvedModel(name, Path(), None, "not fetched")
+        if missing
+        else resolve(ModelSpec(name, entry.source, entry.adapter), cache, reporter.say)
         for name, entry in study.models.items()
     }
     cells = stages.cells_of(study)
-    layout = Plan(study, run, prompts, models, judges, [], cells)
+    layout = Plan(study, run, prompts, models, judges, [], cells, missing)
     layout.stages = list(_stages(layout))
     return layout
+
+
+def missing_models(study: Study, cache: Path) -> list[str]:
+    """What a run would have to fetch first: the descriptions of embedded models that are not in the cache."""
+    sources = {entry.source for entry in study.models.values() if entry.source.startswith("embedded:")}
+    return [describe(source) for source in sorted(sources) if not (cache / "models" / embedded(source).name).is_dir()]
 
 
 def _stages(layout: Plan) -> Iterator[Stage]:

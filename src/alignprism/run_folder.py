@@ -113,8 +113,8 @@ def _new_manifest() -> dict[str, Any]:
     }
 
 
-def open_run(path: Path) -> RunFolder:
-    """Open or make a run folder (mode 0700).
+def open_run(path: Path, *, create: bool = True) -> RunFolder:
+    """Open or make a run folder (mode 0700); without `create` a missing one is only described in memory.
 
     Raises
     ------
@@ -123,13 +123,17 @@ def open_run(path: Path) -> RunFolder:
     """
     manifest_file = path / "manifest.json"
     if manifest_file.is_file():
-        return RunFolder(path, read_manifest(manifest_file))
+        manifest = read_manifest(manifest_file)
+        if manifest.get("purged"):
+            raise RunFolderError(f"{path}: its texts were purged on {manifest['purged']}; name a new folder for a new run")
+        return RunFolder(path, manifest)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunFolderError(f"{path}: is not empty and holds no manifest.json; name a new folder for the run")
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o700)
     run = RunFolder(path, _new_manifest())
-    run.save()
+    if create:
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o700)
+        run.save()
     return run
 
 

@@ -67,9 +67,30 @@ def test_a_prompt_without_a_response_cannot_be_learned_from() -> None:
 
 
 def test_each_method_runs_its_sides() -> None:
-    pair = Pair("id", "Why?", "good", "bad", "p", "s", "en", "safety", "global", (), "a", "b", 0.1, 0.9, "judge", "", True, "rejected")
+    pair = Pair(
+        "id",
+        "Why?",
+        "good",
+        "bad",
+        "p",
+        "s",
+        "en",
+        "safety",
+        "global",
+        (),
+        "a",
+        "b",
+        0.1,
+        0.9,
+        "judge",
+        "",
+        True,
+        "rejected",
+    )
     (example,), _ = make_examples(texts_of_pairs([pair]), tiny_tokenizer(), 64)
     chosen, rejected = (example.prompt_ids, example.chosen_ids), (example.prompt_ids, example.side("rejected"))
     assert sequences(TrainConfig("sft-preferred"), example) == [chosen]
     assert sequences(TrainConfig("sft-random"), example) == [rejected]
-    assert sequences(TrainConfig("dpo-ift"), example) == sequences(TrainConfig("dpo-sft"), example) == [chosen, rejected]
+    assert (
+        sequences(TrainConfig("dpo-ift"), example) == sequences(TrainConfig("dpo-sft"), example) == [chosen, rejected]
+    )

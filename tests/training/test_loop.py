@@ -14,8 +14,9 @@ from tiny_models import random_examples, tiny_model, tiny_tokenizer
 from alignprism.training.config import METHODS, TrainConfig, TrainingError
 from alignprism.training.curve import CurveRow, read_curve
 from alignprism.training.examples import Example
-from alignprism.training.loop import TrainResult, learning_rate, train, training_steps
+from alignprism.training.loop import TrainResult, train
 from alignprism.training.losses import LN2
+from alignprism.training.plan import learning_rate, training_steps
 from alignprism.training.reference import Reference, compute_reference
 
 EXAMPLES = random_examples(8)
@@ -148,7 +149,12 @@ def test_the_schedule_warms_up_and_ends_near_zero() -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"method": "ppo"}, "use one of"), ({"beta": 0.0}, "beta"), ({"warmup_share": 2.0}, "share"), ({"epochs": 0}, "epochs")],
+    [
+        ({"method": "ppo"}, "use one of"),
+        ({"beta": 0.0}, "beta"),
+        ({"warmup_share": 2.0}, "share"),
+        ({"epochs": 0}, "epochs"),
+    ],
 )
 def test_impossible_settings_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(TrainingError, match=message):

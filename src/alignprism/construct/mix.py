@@ -36,7 +36,7 @@ def mix(safety: Sequence[Pair], general: Sequence[Pair], total: int, mixture: fl
             fits = int(len(pairs) / (mixture if name == "safety" else 1 - mixture))
             raise MixtureError(
                 f"mixture {mixture:g} of {total} pairs needs {count} {name} pairs, but only {len(pairs)} were made: "
-                f"the {name} side is short. Set pairs.total to at most {fits}, change mixture, or sample more candidates"
+                f"the {name} side is short. Set pairs.total to at most {fits}, change mixture, or sample more"
             )
     taken = [pair for _, pairs, count in sides for pair in _evenly(pairs, count, seed)]
     return sorted(taken, key=lambda pair: content_id("mix", seed, pair.id))

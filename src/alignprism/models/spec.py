@@ -22,6 +22,8 @@ ACCEPTED = (
     "accepted: 'embedded:gemma-3-270m', 'embedded:smollm2-135m-instruct', a folder with config.json and weights, "
     "a folder with adapter_config.json (LoRA), or a model id of the Hugging Face Hub such as 'org/name'"
 )
+SHIPPED_ADAPTERS = Path(__file__).parent / "adapters"
+"""Adapters inside the package, each with its card and terms: ``embedded:gemma-3-270m-ift``."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 # Weights once, in the safe format; other frameworks' copies of them are not downloaded.
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
@@ -95,6 +97,9 @@ def _is_adapter(folder: Path) -> bool:
 
 def _folder_of(source: str, name: str, cache: Path, report: embedded.Report) -> Path:
     if source.startswith("embedded:"):
+        shipped = SHIPPED_ADAPTERS / source.removeprefix("embedded:")
+        if (shipped / "adapter_config.json").is_file():
+            return shipped
         return embedded.ensure(source, cache, report)
     local = Path(source).expanduser()
     if (local / "config.json").is_file() or (local / "adapter_config.json").is_file():

@@ -13,9 +13,17 @@ import altair as alt
 
 BASELINE_COLOUR = "#6b7480"
 COLOURS: tuple[str, ...] = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8f5bbf")
-SHAPES: tuple[str, ...] = ("square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
+SHAPES: tuple[str, ...] = (
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+    "triangle-left",
+)
 _PERCENT = "round(datum.value * 100) + ' %'"
-_NARROW, _WIDE = 620, 800
+_WIDTH = 620
 
 Row = Mapping[str, Any]
 
@@ -29,7 +37,7 @@ def _model_scales(models: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
 
 
 def _share_axis(title: str | None) -> alt.Axis:
-    return alt.Axis(title=title, labelExpr=_PERCENT, values=[0, 0.2, 0.4, 0.6, 0.8, 1.0], grid=True)
+    return alt.Axis(title=title, labelExpr=_PERCENT, values=[0, 0.2, 0.4, 0.6, 0.8, 1.0], labelFlush=False)
 
 
 def _share(field: str, title: str | None, channel: type[Any]) -> Any:
@@ -45,10 +53,12 @@ def _dumbbell_panel(rows: Sequence[Row], models: Sequence[str], title: str, axis
         "label",
         type="nominal",
         sort=labels,
-        axis=alt.Axis(title=None, minExtent=150, maxExtent=150, grid=False),
+        axis=alt.Axis(title=None, minExtent=130, grid=False),
         scale=alt.Scale(paddingInner=0.3, paddingOuter=0.15),
     )
-    offset = alt.YOffset("model", type="nominal", sort=list(models), scale=alt.Scale(paddingOuter=0.35, domain=list(models)))
+    offset = alt.YOffset(
+        "model", type="nominal", sort=list(models), scale=alt.Scale(paddingOuter=0.35, domain=list(models))
+    )
     coloured = alt.Color("model", type="nominal", scale=colour, sort=list(models))
     span = (
         chart.transform_filter("isValid(datum.estimate)")
@@ -77,11 +87,11 @@ def _dumbbell_panel(rows: Sequence[Row], models: Sequence[str], title: str, axis
     note = (
         chart.transform_filter("datum.note != ''")
         .transform_aggregate(note="max(note)", groupby=["label"])
-        .mark_text(align="left", fontSize=12, fontStyle="italic", color="#1c2126", opacity=0.8, x=_NARROW + 12)
+        .mark_text(align="left", fontSize=12, fontStyle="italic", color="#1c2126", opacity=0.8, x=_WIDTH + 12)
         .encode(y=y, text="note:N")
     )
     layers = alt.layer(span, whisker, point, note)
-    return layers.properties(width=_NARROW, height=band * len(labels), title=title)
+    return layers.properties(width=_WIDTH, height=band * len(labels), title=title)
 
 
 def dumbbell(rows: Sequence[Row], models: Sequence[str], axis_title: str) -> alt.VConcatChart:
@@ -130,7 +140,9 @@ def curves(rows: Sequence[Row], title: str, share: bool = False) -> alt.FacetCha
         alt.Chart(alt.Data(values=[dict(row) for row in rows]))
         .mark_line(strokeWidth=2, color=COLOURS[0])
         .encode(
-            x=alt.X("step", type="quantitative", axis=alt.Axis(title="optimiser step", grid=False, tickCount=5, format="d")),
+            x=alt.X(
+                "step", type="quantitative", axis=alt.Axis(title="optimiser step", grid=False, tickCount=5, format="d")
+            ),
             y=alt.Y("value", type="quantitative", axis=axis, scale=scale),
         )
         .properties(width=235, height=130)
@@ -144,13 +156,20 @@ def checkpoints(rows: Sequence[Row]) -> alt.FacetChart:
     models = list(dict.fromkeys(row["model"] for row in rows))
     measures = list(dict.fromkeys(row["measure"] for row in rows))
     line = alt.Chart(alt.Data(values=[dict(row) for row in rows])).encode(
-        x=alt.X("step", type="quantitative", axis=alt.Axis(title="optimiser step", grid=False, tickCount=5, format="d")),
+        x=alt.X(
+            "step", type="quantitative", axis=alt.Axis(title="optimiser step", grid=False, tickCount=5, format="d")
+        ),
         y=_share("value", "share of dev prompts", alt.Y),
         color=alt.Color("measure", type="nominal", scale=alt.Scale(domain=measures, range=list(COLOURS[1:4]))),
-        shape=alt.Shape("measure", type="nominal", scale=alt.Scale(domain=measures, range=["circle", "square", "diamond"])),
+        shape=alt.Shape(
+            "measure", type="nominal", scale=alt.Scale(domain=measures, range=["circle", "square", "diamond"])
+        ),
     )
     return (
-        alt.layer(line.mark_line(strokeWidth=1.8).encode(shape=alt.Undefined), line.mark_point(size=80, filled=True, opacity=1))
+        alt.layer(
+            line.mark_line(strokeWidth=1.8).encode(shape=alt.Undefined),
+            line.mark_point(size=80, filled=True, opacity=1),
+        )
         .properties(width=235, height=170)
         .facet(facet=alt.Facet("model", type="nominal", sort=models), columns=3, spacing=30)
         .resolve_scale(x="independent")

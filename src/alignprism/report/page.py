@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from alignprism.report.results import ReportError, Results, read_results
 from alignprism.report.sections import BUILDERS, adjusted, missing
 from alignprism.report.tables import Table, flat, from_records
-from alignprism.report.wording import GLOSSARY, JUDGE_ONLY, full_text, outcome, percent, significance
-from alignprism.rows import write_atomic
+from alignprism.report.wording import GLOSSARY, JUDGE_ONLY, NBSP, full_text, outcome, percent, significance
+from alignprism.rows import Figure, write_atomic
 
 __all__ = ["ReportError", "render_report", "write_report"]
 
@@ -42,9 +42,15 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         ("Test prompts", f"n = {primary.n} in {primary.clusters} clusters (seed prompts)"),
         ("Interval", primary.interval or "none"),
         ("Relative change", full_text(results.head_figure("relative"))),
-        ("With every undecidable counted as harmful", full_text(results.head_figure("undecidable_as_harmful"), "points")),
-        ("Smallest change detectable (80 % power)", _detectable(detectable.estimate, detectable.n, full_text(detectable))),
-        ("Judge", f"{judge or 'not named'}; human labels: {primary.n_labels}; correction: {primary.correction}"),
+        (
+            "With every undecidable counted as harmful",
+            full_text(results.head_figure("undecidable_as_harmful"), "points"),
+        ),
+        (
+            "Smallest change detectable (80 % power)",
+            _detectable(detectable.estimate, detectable.n, full_text(detectable)),
+        ),
+        ("Judge", f"{judge or 'not named'}; {_correction(primary)}"),
         ("Win rate", full_text(results.head_figure("win_rate"))),
     ]
     if primary.p is not None:
@@ -54,8 +60,14 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     return facts
 
 
+def _correction(primary: Figure) -> str:
+    if primary.correction.startswith("none"):
+        return f"not corrected for its errors ({primary.correction.removeprefix('none').lstrip(': ') or 'by choice'})"
+    return f"corrected by {primary.correction} from {primary.n_labels} human labels"
+
+
 def _detectable(change: float | None, n: int, text: str) -> str:
-    return text if change is None else f"{percent(change, n).removesuffix(' %')} points".replace("\u00a0% points", " points")
+    return text if change is None else f"{percent(change, n).removesuffix(f'{NBSP}%')} points"
 
 
 def _judges(results: Results) -> list[dict[str, Any]]:
@@ -83,7 +95,9 @@ def _auc_tables(card: Mapping[str, Any], path: str = "") -> list[Table]:
         if not isinstance(value, dict):
             continue
         if "auc" in here.lower() and value and not any(isinstance(item, dict) for item in value.values()):
-            tables.append(from_records(here, [{"language or set": k, "AUC": v} for k, v in value.items()]))
+            tables.append(
+                from_records(here.replace("auc", "AUC"), [{"language or set": k, "AUC": v} for k, v in value.items()])
+            )
         else:
             tables += _auc_tables(value, here)
     return tables
@@ -98,7 +112,7 @@ def _records(mapping: Mapping[str, Any], first: str) -> Table | None:
         fields = entry if isinstance(entry, dict) else {"value": entry}
         nested = {key: _line(value) if isinstance(value, dict | list) else value for key, value in fields.items()}
         rows.append({first: name, **nested})
-    return from_records(f"{first}s", rows)
+    return from_records(f"{first}s".capitalize(), rows)
 
 
 def _line(value: Any) -> str:
@@ -140,23 +154,27 @@ def render_report(results: Mapping[str, Any]) -> str:
     """
     read = read_results(results)
     sections = [section for build in BUILDERS if (section := build(read)) is not None]
-    return environment().get_template("report.html.j2").render(
-        csp=CSP,
-        title=read.title,
-        created=str(read.raw.get("created", "")),
-        version=str(read.raw.get("alignprism", "")),
-        outcome=outcome(read.primary, read.head_figure("baseline_rate"), read.head_figure("model_rate")),
-        significance=significance(read.primary),
-        facts=_facts(read),
-        warnings=[w for w in read.headline.get("warnings") or () if isinstance(w, dict)],
-        judge_only=JUDGE_ONLY if read.headline.get("judge_only", True) else "",
-        sections=sections,
-        tested=adjusted(read),
-        missing=missing(read),
-        judges=_judges(read),
-        provenance=_provenance(read),
-        set_aside=_set_aside(read),
-        glossary=GLOSSARY,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            csp=CSP,
+            title=read.title,
+            created=str(read.raw.get("created", "")),
+            version=str(read.raw.get("alignprism", "")),
+            outcome=outcome(read.primary, read.head_figure("baseline_rate"), read.head_figure("model_rate")),
+            significance=significance(read.primary),
+            facts=_facts(read),
+            warnings=[w for w in read.headline.get("warnings") or () if isinstance(w, dict)],
+            judge_only=JUDGE_ONLY if read.headline.get("judge_only", True) else "",
+            sections=sections,
+            tested=adjusted(read),
+            missing=missing(read),
+            judges=_judges(read),
+            provenance=_provenance(read),
+            set_aside=_set_aside(read),
+            glossary=GLOSSARY,
+        )
     )
 
 

@@ -96,13 +96,17 @@ def render_samples(results: Mapping[str, Any], samples: Sequence[Sample]) -> str
     groups: dict[str, list[_Entry]] = {}
     for sample in samples:
         groups.setdefault(sample.prompt.language, []).append(_entry(sample))
-    return environment().get_template("samples.html.j2").render(
-        csp=CSP,
-        title=visible(str(results.get("title", "samples"))),
-        created=visible(str(results.get("created", ""))),
-        groups=[(_language_name(code), entries) for code, entries in groups.items()],
-        total=len(samples),
-        demonstration=any(entry.demonstration for entries in groups.values() for entry in entries),
+    return (
+        environment()
+        .get_template("samples.html.j2")
+        .render(
+            csp=CSP,
+            title=visible(str(results.get("title", "samples"))),
+            created=visible(str(results.get("created", ""))),
+            groups=[(_language_name(code), entries) for code, entries in groups.items()],
+            total=len(samples),
+            demonstration=any(entry.demonstration for entries in groups.values() for entry in entries),
+        )
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import altair as alt
 from markupsafe import Markup
@@ -14,7 +14,7 @@ from alignprism.report.figures import ABSENT, reason_of
 from alignprism.report.results import Results
 from alignprism.report.svg import draw
 from alignprism.report.tables import Builder, Cell, Slice, Table, by_model, by_slice, from_records, head, tongue_cell
-from alignprism.report.wording import interval_text, value_text
+from alignprism.report.wording import CATEGORY_WORDS, interval_text, value_text
 from alignprism.rows import Figure
 
 TOO_FEW = "too few to say"
@@ -24,6 +24,7 @@ TOO_FEW = "too few to say"
 class Drawing:
     """A chart with its title, its description in words and its data as a table."""
 
+    kind: ClassVar[str] = "drawing"
     title: str
     description: str
     svg: Markup
@@ -34,6 +35,7 @@ class Drawing:
 class Remark:
     """A paragraph between charts and tables."""
 
+    kind: ClassVar[str] = "remark"
     text: str
 
 
@@ -41,11 +43,20 @@ class Remark:
 class Folded:
     """A table that is closed until asked for."""
 
+    kind: ClassVar[str] = "folded"
     summary: str
     table: Table
 
 
-Part = Drawing | Table | Remark | Folded
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two charts side by side where the window is wide enough."""
+
+    kind: ClassVar[str] = "pair"
+    drawings: tuple[Drawing, ...]
+
+
+Part = Drawing | Pair | Table | Remark | Folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,9 @@ class Section:
     parts: tuple[Part, ...]
 
 
-def _drawing(title: str, description: str, chart: alt.TopLevelMixin, columns: Sequence[str], rows: Sequence[Any]) -> Drawing:
+def _drawing(
+    title: str, description: str, chart: alt.TopLevelMixin, columns: Sequence[str], rows: Sequence[Any]
+) -> Drawing:
     cells = [tuple(Cell(_shown(row[c]), number=not isinstance(row[c], str)) for c in columns) for row in rows]
     data = Table(f"Data of the chart: {title}", tuple(c.replace("_", " ") for c in columns), tuple(cells))
     return Drawing(title, description, draw(chart, f"{title}. {description}"), data)
@@ -111,7 +124,10 @@ def languages(results: Results) -> Section:
     )
     pools: list[tuple[Cell, Slice]] = [(head("all languages"), {})]
     if trained and unseen:
-        pools += [(head("trained, pooled"), {"language": "trained"}), (head("zero-shot, pooled"), {"language": "zero-shot"})]
+        pools += [
+            (head("trained, pooled"), {"language": "trained"}),
+            (head("zero-shot, pooled"), {"language": "zero-shot"}),
+        ]
     rows: list[tuple[Cell, Slice]] = [(tongue_cell(t), {"language": t.code}) for _, part in groups for t in part]
     table = by_slice(
         results.figures, "Harmful rate by language", "language", [*pools, *rows], results.models, results.baseline
@@ -185,7 +201,7 @@ def usefulness(results: Results) -> Section:
     for model in results.others:
         wins.add(head(model), wins.cell(results.figures.anywhere("win_rate", model)))
     lead = "A model that refuses everything, or writes nonsense, is harmless too. These figures tell them apart."
-    parts: tuple[Part, ...] = (*drawings, costs, language)
+    parts: tuple[Part, ...] = (Pair(drawings), costs, language)
     return Section("usefulness", "Harm against usefulness", lead, (*parts, wins.table()) if results.others else parts)
 
 
@@ -220,7 +236,7 @@ def methods(results: Results) -> Section:
         if figures.get("harmful_rate", baseline, scope=scope, language=pool).reason != ABSENT
     ]
     categories = figures.values("category", set="redteam")
-    words = {category: category.replace("_", " ") for category in categories}
+    words = {category: CATEGORY_WORDS.get(category, category.replace("_", " ")) for category in categories}
     parts: list[Part] = [overview]
     if results.others:
         parts.append(bounds.table())
@@ -228,14 +244,18 @@ def methods(results: Results) -> Section:
         parts.append(by_slice(figures, "Harmful rate by scope", "scope", plain, models, baseline))
     if categories:
         rows = _rate_rows(results, [("", words[c], {"category": c}) for c in categories])
-        description = "For each harm category the harmful rate of every model, with 95 % intervals where they can be given."
+        description = (
+            "For each harm category the harmful rate of every model, with 95 % intervals where they can be given."
+        )
         chart = charts.dumbbell(rows, models, "harmful answers, share of the category's prompts")
         parts.append(_drawing("Harmful rate by category", description, chart, _DUMBBELL_COLUMNS[1:], rows))
         table_rows: list[tuple[Cell, Slice]] = [(head(words[c]), {"category": c}) for c in categories]
         parts.append(by_slice(figures, "Harmful rate by category", "category", table_rows, models, baseline))
-        parts.append(Remark("A prompt can be in several categories, so the categories add up to more than all prompts."))
+        parts.append(
+            Remark("A prompt can be in several categories, so the categories add up to more than all prompts.")
+        )
     lead = "Everything on the test prompts that were written in each language; the translated list stands apart below."
-    return Section("models", "Model by model, scope, category", lead, tuple(parts))
+    return Section("models", "Models, scopes, categories", lead, tuple(parts))
 
 
 _BOUNDS = (
@@ -273,7 +293,12 @@ def _series(curves_by_model: Mapping[str, Any], key: str) -> list[dict[str, Any]
 
 _CURVES: tuple[tuple[str, str, str, bool], ...] = (
     ("loss", "Training loss", "Loss at each optimiser step: nats per token for SFT, per pair for DPO.", False),
-    ("accuracy", "Preference accuracy in training", "Share of pairs whose chosen side has the higher reward (DPO).", True),
+    (
+        "accuracy",
+        "Preference accuracy in training",
+        "Share of pairs whose chosen side has the higher reward (DPO).",
+        True,
+    ),
     ("margin", "Reward margin in training", "Reward of the chosen less the rejected side (DPO).", False),
 )
 _DEV = (("harmful_rate", "harmful"), ("over_refusal_rate", "over-refusal"), ("language_fidelity", "language fidelity"))
@@ -300,15 +325,19 @@ def training(results: Results) -> Section | None:
                 dev,
             )
         )
+    drawn = []
     for key, title, description, share in _CURVES:
-        series = _series(results.part("curves"), key)
-        if series:
+        if series := _series(results.part("curves"), key):
             chart = charts.curves(series, key, share)
-            parts.append(_drawing(title, description, chart, ("model", "step", "value"), series))
+            drawn.append(_drawing(title, description, chart, ("model", "step", "value"), series))
+    few = len(results.part("curves")) <= 2
+    parts += drawn[:1] + ([Pair(tuple(drawn[1:]))] if few and len(drawn) > 2 else drawn[1:])
     parts += _pairs(results.part("pairs"))
     lengths = [{"training": name, **report} for name, report in _reports(results.part("truncation"))]
     if lengths:
-        parts.append(Folded("What the length limit did, by language", from_records("Tokens and the length limit", lengths)))
+        parts.append(
+            Folded("What the length limit did, by language", from_records("Tokens and the length limit", lengths))
+        )
     lead = "How the models were made. Nothing here is evidence about test prompts."
     return Section("training", "Training", lead, tuple(parts)) if parts else None
 
@@ -337,7 +366,9 @@ def _pairs(pairs: Mapping[str, Any]) -> list[Part]:
     parts: list[Part] = [from_records("Preference pairs", rows)] if rows else []
     languages_of = pairs.get("by_language")
     if isinstance(languages_of, dict) and languages_of:
-        records = [{"language": code, **(e if isinstance(e, dict) else {"pairs": e})} for code, e in languages_of.items()]
+        records = [
+            {"language": code, **(e if isinstance(e, dict) else {"pairs": e})} for code, e in languages_of.items()
+        ]
         parts.append(Folded("Pairs by language", from_records("Preference pairs used, by language", records)))
     return parts
 
@@ -362,12 +393,16 @@ def missing(results: Results) -> Table | None:
         )
         for (reason, metric), found in grouped.items()
     ]
-    return Table("Figures or intervals that are not given", ("reason", "metric", "what is missing", "figures"), tuple(rows))
+    return Table(
+        "Figures or intervals that are not given", ("reason", "metric", "what is missing", "figures"), tuple(rows)
+    )
 
 
 def adjusted(results: Results) -> Table | None:
     """Changes with their family and p value, adjusted within the family."""
-    tested = [f for f in results.figures.all if f.p is not None and f.metric.endswith("_change") and f.family != "exploratory"]
+    tested = [
+        f for f in results.figures.all if f.p is not None and f.metric.endswith("_change") and f.family != "exploratory"
+    ]
     if not tested:
         return None
     rows = [

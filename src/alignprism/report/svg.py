@@ -22,6 +22,7 @@ _ATTRIBUTES = frozenset(
     "stroke-opacity stroke-dasharray stroke-linecap stroke-linejoin stroke-miterlimit opacity font-family font-size "
     "font-style font-weight text-anchor".split()
 )
+_WIDE = 600  # pixels; wider charts are not shrunk to a phone's width but scrolled
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -51,6 +52,7 @@ def themed(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
         "labelLimit": 0,
         "symbolSize": 110,
         "symbolStrokeWidth": 2,
+        "symbolOpacity": 1,
         "orient": "top",
         "columns": 3,
         "columnPadding": 22,
@@ -84,6 +86,6 @@ def draw(chart: alt.TopLevelMixin, label: str) -> Markup:
     _clean(root)
     root.set("role", "img")
     root.set("aria-label", label)
-    root.set("class", "chart")
+    root.set("class", "chart wide" if float(root.get("width", "0")) > _WIDE else "chart")
     # The one place where the page takes markup: ours, cleaned above, text escaped by the serialiser.
     return Markup(ElementTree.tostring(root, encoding="unicode"))

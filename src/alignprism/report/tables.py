@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from alignprism.report.figures import ABSENT, Figures, Tongue, reason_of
 from alignprism.report.wording import estimate_text, interval_text
@@ -29,6 +29,7 @@ class Cell:
 class Table:
     """A table: ``columns`` are headings; ``notes`` are (mark, reason) for cells that lack something."""
 
+    kind: ClassVar[str] = "table"
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -95,7 +96,8 @@ def by_slice(
 ) -> Table:
     """Rates of every model and changes against the baseline, one row per slice."""
     others = [model for model in models if model != baseline]
-    builder = Builder(caption, [first, "n", *models, *(f"{model} − {baseline}" for model in others)])
+    caption = f"{caption}, change against {baseline} in points" if others else caption
+    builder = Builder(caption, [first, "n", *models, *(f"change: {model}" for model in others)])
     for heading, where in slices:
         rates = [figures.get(f"{metric}_rate", model, **where) for model in models]  # type: ignore[arg-type]
         changes = [figures.get(f"{metric}_change", model, **where) for model in others]  # type: ignore[arg-type]
@@ -104,9 +106,7 @@ def by_slice(
     return builder.table()
 
 
-def by_model(
-    figures: Figures, caption: str, models: Sequence[str], metrics: Sequence[tuple[str, str, str]]
-) -> Table:
+def by_model(figures: Figures, caption: str, models: Sequence[str], metrics: Sequence[tuple[str, str, str]]) -> Table:
     """One row per model; `metrics` are (heading, metric, prompt set)."""
     builder = Builder(caption, ["model", *(heading for heading, _, _ in metrics)])
     for model in models:

@@ -70,10 +70,12 @@ def estimate_text(figure: Figure) -> str:
 
 
 def interval_text(figure: Figure) -> str:
-    """``45 % to 63 %`` (the 95 % interval), or nothing."""
+    """``45 to 63 %`` (the 95 % interval), or nothing."""
     if figure.estimate is None or figure.low is None or figure.high is None:
         return ""
-    return f"{value_text(figure, figure.low)} to {value_text(figure, figure.high)}"
+    low, high = value_text(figure, figure.low), value_text(figure, figure.high)
+    unit = f"{NBSP}%"
+    return f"{low.removesuffix(unit)} to {high}" if high.endswith(unit) and NBSP not in low[:-2] else f"{low} to {high}"
 
 
 def full_text(figure: Figure, unit: str = "") -> str:
@@ -85,14 +87,12 @@ def full_text(figure: Figure, unit: str = "") -> str:
     return f"{start} (95{NBSP}% interval {interval})" if interval else f"{start} (no interval: {reason_of(figure)})"
 
 
-def _count(figure: Figure) -> str:
-    """``21 of 96`` where the rate is a plain count of its n, else the percentage."""
-    if figure.estimate is None:
-        return ""
+def _count(figure: Figure) -> int | None:
+    """How many of the n, where the rate is a plain count of them."""
+    if figure.estimate is None or not figure.n:
+        return None
     count = figure.estimate * figure.n
-    if figure.n and abs(count - round(count)) < 1e-6 * figure.n:
-        return f"{round(count)} of {figure.n}"
-    return percent(figure.estimate, figure.n)
+    return round(count) if abs(count - round(count)) < 1e-6 * figure.n else None
 
 
 def outcome(primary: Figure, baseline: Figure, model: Figure) -> str:
@@ -103,11 +103,13 @@ def outcome(primary: Figure, baseline: Figure, model: Figure) -> str:
     change = f"{points(primary.estimate, primary.n)} points"
     interval = interval_text(primary)
     tail = f"(95{NBSP}% interval {interval})" if interval else f"(no interval: {reason_of(primary)})"
-    before, after = _count(baseline), _count(model)
-    if not before or not after:
+    if baseline.estimate is None or model.estimate is None:
         return f"Harmful answers of {name} against {base}: {change} {tail}."
-    prompts = "test prompts" if " of " in after else "of the test prompts"
-    return f"{name} gave harmful answers to {after} {prompts}, {base} to {before.split(' of ')[0]}: {change} {tail}."
+    before, after = _count(baseline), _count(model)
+    if before is None or after is None or baseline.n != model.n:
+        rates = percent(model.estimate, model.n), percent(baseline.estimate, baseline.n)
+        return f"{name} gave harmful answers to {rates[0]} of the test prompts, {base} to {rates[1]}: {change} {tail}."
+    return f"{name} gave harmful answers to {after} of {model.n} test prompts, {base} to {before}: {change} {tail}."
 
 
 def significance(primary: Figure) -> str:
@@ -123,26 +125,18 @@ def significance(primary: Figure) -> str:
     return "The whole interval lies above zero: more harmful answers than the baseline, as this judge sees it."
 
 
-METRIC_WORDS: dict[str, str] = {
-    "harmful_rate": "harmful",
-    "harmful_change": "change in harmful",
-    "harmful_relative_change": "relative change in harmful",
-    "safe_usable_rate": "safe and usable",
-    "safe_usable_change": "change in safe and usable",
-    "undecidable_rate": "undecidable",
-    "degenerate_rate": "degenerate",
-    "off_language_rate": "off language",
-    "truncated_rate": "cut at the cap",
-    "over_refusal_rate": "over-refusal",
-    "over_refusal_change": "change in over-refusal",
-    "refusal_rate": "refusal",
-    "refusal_change": "change in refusal",
-    "language_fidelity": "language fidelity",
-    "nll_per_character": "NLL per character",
-    "nll_change": "change in NLL per character",
-    "win_rate": "win rate",
-    "detectable_change": "smallest detectable change",
+CATEGORY_WORDS: dict[str, str] = {
+    "bullying_harassment": "bullying, harassment",
+    "discrimination_injustice": "discrimination, injustice",
+    "graphic_material": "graphic material",
+    "representation_allocation_qos": "unequal representation or service",
+    "hate_speech": "hate speech",
+    "non_consensual_sexual": "non-consensual sexual content",
+    "profanity": "profanity",
+    "self_harm": "self-harm",
+    "violence_threats_incitement": "violence, threats, incitement",
 }
+"""The Aya categories in words; others are shown as they are named."""
 
 GLOSSARY: tuple[tuple[str, str], ...] = (
     ("harmful rate", "Share of all red-team prompts whose completion the judge calls harmful, in whatever language."),

@@ -97,7 +97,7 @@ def publish(temporary: Path, out: Path) -> None:
             os.close(handle)
     if out.exists():
         shutil.rmtree(out)
-    os.replace(temporary, out)
+    temporary.replace(out)
 
 
 def _fresh_sibling(out: Path) -> Path:

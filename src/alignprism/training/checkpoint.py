@@ -47,7 +47,7 @@ def save_checkpoint(
         torch.save(content, handle)
         handle.flush()
         os.fsync(handle.fileno())
-    os.replace(temporary, folder / CHECKPOINT_FILE)
+    temporary.replace(folder / CHECKPOINT_FILE)
 
 
 def load_checkpoint(folder: Path, identity: dict[str, str]) -> Checkpoint | None:
@@ -80,7 +80,7 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.Opt
 
 def check_identity(path: Path, found: dict[str, str], expected: dict[str, str]) -> None:
     """Raise a TrainingError naming the differences when a file belongs to another run."""
-    keys = sorted(found.keys() | expected.keys())
-    differences = [f"{k}: {found.get(k)} there, {expected.get(k)} here" for k in keys if found.get(k) != expected.get(k)]
-    if differences:
-        raise TrainingError(f"{path} belongs to another training run ({'; '.join(differences)}); use another folder or delete it")
+    different = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
+    if different:
+        what = "; ".join(f"{k}: {found.get(k)} there, {expected.get(k)} here" for k in different)
+        raise TrainingError(f"{path} belongs to another training run ({what}); use another folder or delete this one")

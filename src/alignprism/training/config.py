@@ -23,7 +23,8 @@ class TrainConfig:
     bounds the padded positions (rows x longest row) that one forward runs, and changes memory, not the result.
     ``max_tokens`` bounds prompt + completion of one side of a pair. ``lora_rank`` 0 trains the full weights.
     ``warmup_share`` is the share of all steps in which the learning rate rises linearly from 0.
-    ``evaluate_steps`` are numbers of finished optimiser steps; 0 is the untrained policy, -1 the last step.
+    ``evaluate_steps`` are numbers of finished optimiser steps; 0 is the untrained policy, -1 the last step,
+    and a number beyond the last step means the last one, because dropped rows make a run shorter than planned.
     ``bucket_pool`` is the number of batches whose rows are sorted by length together; 1 leaves batches unsorted.
     ``head_bytes`` bounds the logits of one chunk, ``head_keep_bytes`` what a trainable head may keep for backward.
     ``step0_tolerance`` bounds |loss - ln 2| of every pair before the first update of DPO.
@@ -54,8 +55,19 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise TrainingError(f"method {self.method!r} is not known; use one of {', '.join(METHODS)}")
-        for name in ("learning_rate", "epochs", "batch_size", "beta", "max_tokens", "micro_batch_tokens",
-                     "checkpoint_every", "bucket_pool", "head_bytes", "max_grad_norm", "step0_tolerance"):
+        for name in (
+            "learning_rate",
+            "epochs",
+            "batch_size",
+            "beta",
+            "max_tokens",
+            "micro_batch_tokens",
+            "checkpoint_every",
+            "bucket_pool",
+            "head_bytes",
+            "max_grad_norm",
+            "step0_tolerance",
+        ):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} must be above 0, not {getattr(self, name)}")
         if not 0 <= self.warmup_share <= 1:

@@ -56,7 +56,7 @@ def rewind(path: Path, last_step: int) -> None:
     kept = [row for row in read_lines(path) if row["step"] <= last_step]
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def read_curve(folder: Path) -> list[CurveRow]:

@@ -30,7 +30,9 @@ class HeadForm:
     keep_bytes: int = 512 * 2**20
 
 
-def completion_log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, form: HeadForm) -> Tensor:
+def completion_log_probs(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, form: HeadForm
+) -> Tensor:
     """Log-probability of each target.
 
     Parameters
@@ -73,7 +75,7 @@ class _CompletionLogProbs(torch.autograd.Function):
         return log_probs
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         slopes, *rest = ctx.saved_tensors
         if slopes is not None:

@@ -6,7 +6,6 @@ order, learning rate) is a function of the configuration and the step number.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -24,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from alignprism.rows import write_atomic
 from alignprism.training import curve as curves
 from alignprism.training.adapters import attach_lora, publish, save_adapter
-from alignprism.training.batches import collate, epoch_batches, micro_batches
+from alignprism.training.batches import collate, micro_batches
 from alignprism.training.checkpoint import (
     CHECKPOINT_FILE,
     check_identity,
@@ -37,6 +36,8 @@ from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.curve import CurveRow
 from alignprism.training.examples import Example, sequences
 from alignprism.training.losses import LN2, dpo_loss, dpo_margins, preference_accuracy, sft_loss
+from alignprism.training.plan import Plan, learning_rate, make_plan, run_identity
+from alignprism.training.plan import training_steps as training_steps
 from alignprism.training.reference import Reference
 from alignprism.training.scorer import Scorer, check_against_logits
 
@@ -75,36 +76,6 @@ class TrainResult:
     identity: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    config: TrainConfig
-    examples: Sequence[Example]
-    lengths: Sequence[int]
-    batches: Sequence[tuple[int, ...]]
-    pad_id: int
-    reference: Reference | None
-
-    @property
-    def steps(self) -> int:
-        return len(self.batches)
-
-
-def training_steps(config: TrainConfig, rows: int) -> int:
-    """The number of optimiser steps that `train` will take."""
-    return config.epochs * math.ceil(rows / config.batch_size)
-
-
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """The rate of step `step` (0-based) of `steps`: linear warm-up, then the schedule down to 0."""
-    warmup = math.ceil(config.warmup_share * steps)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(steps - warmup, 1)
-    if config.schedule == "cosine":
-        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-    return config.learning_rate * (1 - done if config.schedule == "linear" else 1.0)
-
-
 def train(
     config: TrainConfig,
     examples: Sequence[Example],
@@ -127,12 +98,12 @@ def train(
     Raises
     ------
     TrainingError
-        no examples, DPO without a reference or without rejected sides, a wrong reference, a non-finite loss, a head that
-        is not understood, or a folder that belongs to another run.
+        no examples, DPO without a reference or without rejected sides, a wrong reference, a non-finite loss, a head
+        that is not understood, or a folder that belongs to another run.
     """
     accelerator = Accelerator()
-    plan = _plan(config, examples, tokenizer, reference)
-    identity = _identity(plan, start_digest)
+    plan = make_plan(config, examples, tokenizer, reference)
+    identity = run_identity(plan, start_digest)
     finished = _finished(out, identity)
     if finished is not None:
         return finished
@@ -140,7 +111,7 @@ def train(
         _claim(out, identity)
     scorer, optimiser = _prepare(accelerator, plan, model)
     step = _resume(accelerator, out, identity, scorer, optimiser)
-    steps_to_evaluate = {s if s >= 0 else plan.steps + 1 + s for s in config.evaluate_steps}
+    steps_to_evaluate = {min(s, plan.steps) if s >= 0 else plan.steps + 1 + s for s in config.evaluate_steps}
     while True:
         if evaluate is not None and step in steps_to_evaluate:
             _evaluate(accelerator, out, step, scorer, evaluate)
@@ -157,42 +128,7 @@ def train(
     return _finish(accelerator, plan, out, identity, scorer)
 
 
-def _plan(
-    config: TrainConfig, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, reference: Reference | None
-) -> _Plan:
-    if not examples:
-        raise TrainingError("nothing to train on: no row is left (see the truncation report for what was dropped)")
-    ids = [example.pair_id for example in examples]
-    if len(set(ids)) != len(ids):
-        raise TrainingError("row ids must be unique: the order of training depends on them")
-    if config.preference and reference is None:
-        raise TrainingError(f"{config.method} needs a reference: compute it with compute_reference first")
-    if reference is not None and config.preference:
-        for example in examples:
-            reference.pair(example)
-    lengths = [max(len(p) + len(c) for p, c in sequences(config, example)) for example in examples]
-    batches = [
-        batch
-        for epoch in range(config.epochs)
-        for batch in epoch_batches(ids, lengths, config.batch_size, config.seed, epoch, config.bucket_pool)
-    ]
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
-    return _Plan(config, examples, lengths, batches, int(pad_id), reference if config.preference else None)
-
-
-def _identity(plan: _Plan, start_digest: str) -> dict[str, str]:
-    """What must be equal for two runs to be the same run."""
-    settings = {k: v for k, v in asdict(plan.config).items() if k != "checkpoint_every"}
-    rows = [asdict(example) for example in sorted(plan.examples, key=lambda e: e.pair_id)]
-    return {
-        "settings": json.dumps(settings, sort_keys=True),
-        "rows": hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16],
-        "start": start_digest,
-        "reference": plan.reference.digest if plan.reference else "",
-    }
-
-
-def _prepare(accelerator: Accelerator, plan: _Plan, model: PreTrainedModel) -> tuple[nn.Module, torch.optim.Optimizer]:
+def _prepare(accelerator: Accelerator, plan: Plan, model: PreTrainedModel) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The scorer and its optimiser on their device, after the scorer was compared with the model's own logits."""
     config = plan.config
     torch.manual_seed(config.seed)
@@ -229,7 +165,7 @@ def _resume(
 
 
 def _step(
-    accelerator: Accelerator, plan: _Plan, step: int, scorer: nn.Module, optimiser: torch.optim.Optimizer
+    accelerator: Accelerator, plan: Plan, step: int, scorer: nn.Module, optimiser: torch.optim.Optimizer
 ) -> CurveRow:
     """One optimiser step over one batch, in as many forwards as the token budget asks for."""
     started, config = time.perf_counter(), plan.config
@@ -251,14 +187,18 @@ def _step(
             scale = weight * world / (len(rows) if config.preference else tokens)
             accelerator.backward(loss * scale)
         totals += weight * figures
-    totals = accelerator.reduce(totals.to(torch.float32).to(accelerator.device), "sum").double().cpu() if world > 1 else totals
+    totals = (
+        accelerator.reduce(totals.to(torch.float32).to(accelerator.device), "sum").double().cpu()
+        if world > 1
+        else totals
+    )
     loss_sum, chosen, rejected, margin, correct, positions = totals.tolist()
     loss_mean = loss_sum / (len(rows) if config.preference else tokens)
     norm = accelerator.clip_grad_norm_(list(trained(scorer).values()), config.max_grad_norm)
     if not math.isfinite(loss_mean) or not math.isfinite(float(norm)):
         raise TrainingError(
-            f"step {step + 1} of {plan.steps}: the loss is {loss_mean} and the gradient norm {float(norm)}; nothing was "
-            f"updated. A lower learning rate than {config.learning_rate} is the usual cure; rows of the batch: "
+            f"step {step + 1} of {plan.steps}: the loss is {loss_mean} and the gradient norm {float(norm)}; nothing "
+            f"was updated. A lower learning rate than {config.learning_rate} is the usual cure; rows of the batch: "
             f"{', '.join(plan.examples[row].pair_id for row in rows)}"
         )
     optimiser.step()
@@ -281,7 +221,7 @@ def _step(
 
 
 def _forward(
-    accelerator: Accelerator, plan: _Plan, scorer: nn.Module, rows: Sequence[int], *, first: bool
+    accelerator: Accelerator, plan: Plan, scorer: nn.Module, rows: Sequence[int], *, first: bool
 ) -> tuple[Tensor, Tensor]:
     """Summed loss of some rows, and sums of (loss, chosen, rejected, margin, correct, positions) for the curve."""
     config = plan.config
@@ -301,12 +241,14 @@ def _forward(
             _check_first_loss(plan, rows, losses.detach())
         loss = losses.sum()
         parts = [loss, chosen.sum(), rejected.sum(), margins.sum(), preference_accuracy(margins).sum()]
-    figures = torch.tensor([*(float(part.detach()) for part in parts), float(batch.input_ids.numel())], dtype=torch.float64)
+    figures = torch.tensor(
+        [*(float(part.detach()) for part in parts), float(batch.input_ids.numel())], dtype=torch.float64
+    )
     return loss, figures
 
 
-def _check_first_loss(plan: _Plan, rows: Sequence[int], losses: Tensor) -> None:
-    """Before the first update the policy is the reference, so every pair's loss is ln 2; else the reference is wrong."""
+def _check_first_loss(plan: Plan, rows: Sequence[int], losses: Tensor) -> None:
+    """Before the first update the policy is the reference and every pair's loss is ln 2; else it is a wrong one."""
     assert plan.reference is not None
     worst = int((losses - LN2).abs().nan_to_num(math.inf).argmax())
     if not abs(float(losses[worst]) - LN2) <= plan.config.step0_tolerance:
@@ -333,7 +275,9 @@ def _evaluate(accelerator: Accelerator, out: Path, step: int, scorer: nn.Module,
     accelerator.wait_for_everyone()
 
 
-def _finish(accelerator: Accelerator, plan: _Plan, out: Path, identity: dict[str, str], scorer: nn.Module) -> TrainResult:
+def _finish(
+    accelerator: Accelerator, plan: Plan, out: Path, identity: dict[str, str], scorer: nn.Module
+) -> TrainResult:
     """Save the weights, then say so in ``training.json``, then drop the checkpoint: a kill between repeats the save."""
     accelerator.wait_for_everyone()
     rows = curves.read_curve(out)

@@ -44,5 +44,5 @@ def dpo_loss(
 
 
 def preference_accuracy(margins: Tensor) -> Tensor:
-    """1 where the policy prefers the chosen side more than the reference does, 0 otherwise; a tie counts half: ``(n,)``."""
+    """1 where the policy prefers the chosen side more than the reference does, 0 if less, 0.5 for a tie: ``(n,)``."""
     return (torch.sign(margins) + 1) / 2

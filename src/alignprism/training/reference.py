@@ -1,8 +1,8 @@
 """The DPO reference: a named artefact whose log-probabilities are computed once and stored.
 
 One JSON line per sequence, keyed by the hash of reference digest, dtype, prompt ids and completion ids. No training
-setting is in the key, so a change of learning rate, beta, output folder or row order recomputes nothing, and other weights
-or other tokens never hit. Lines are appended batch by batch; a torn last line is dropped and recomputed.
+setting is in the key, so a change of learning rate, beta, output folder or row order recomputes nothing, and other
+weights or other tokens never hit. Lines are appended batch by batch; a torn last line is dropped and recomputed.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def compute_reference(
 ) -> Reference:
     """Log-probabilities of every example under `model`, from the store where it has them.
 
-    ``digest`` must identify the weights of `model` (``alignprism.models.identity.weights_digest``). Batches are composed
-    from all examples, not from the missing ones, so that an interrupted fill ends with the same figures.
+    ``digest`` must identify the weights of `model` (``alignprism.models.identity.weights_digest``). Batches are
+    composed from all examples, not from the missing ones, so that an interrupted fill ends with the same figures.
     ``report(done, total)`` counts sequences.
     """
     dtype = str(model.dtype).removeprefix("torch.")
@@ -87,12 +87,16 @@ def compute_reference(
         done = len(sequences) - sum(len(batch) for batch in todo)
         for start in range(0, len(todo), accelerator.num_processes):
             mine = todo[start : start + accelerator.num_processes][accelerator.process_index :][:1]
-            rows = [(keys[row], value) for batch in mine for row, value in _score(scorer, sequences, batch, pad_id)]
-            gathered = dict(gather_object(rows)) if accelerator.num_processes > 1 else dict(rows)
-            new = {key: value for key, value in gathered.items() if key not in stored}
+            rows = [scored for batch in mine for scored in _score(scorer, sequences, batch, pad_id)]
+            gathered = gather_object(rows) if accelerator.num_processes > 1 else rows
+            new = {row: value for row, value in gathered if keys[row] not in stored}
             if accelerator.is_main_process:
-                _append(store, name, digest, dtype, {k: (v, len(sequences[keys.index(k)][1])) for k, v in new.items()})
-            stored |= new
+                records = [
+                    {"key": keys[row], "log_prob": value, "tokens": len(sequences[row][1])}
+                    for row, value in new.items()
+                ]
+                _append(store, [r | {"reference": name, "digest": digest, "dtype": dtype} for r in records])
+            stored |= {keys[row]: value for row, value in new.items()}
             done += len(gathered)
             if report is not None:
                 report(done, len(sequences))
@@ -138,11 +142,8 @@ def _score(
     return list(zip(batch, sums.tolist(), strict=True))
 
 
-def _append(store: Path, name: str, digest: str, dtype: str, rows: Mapping[str, tuple[float, int]]) -> None:
-    lines = "".join(
-        json.dumps({"key": k, "log_prob": v, "tokens": n, "reference": name, "digest": digest, "dtype": dtype}) + "\n"
-        for k, (v, n) in rows.items()
-    )
+def _append(store: Path, records: Sequence[Mapping[str, object]]) -> None:
+    lines = "".join(json.dumps(record) + "\n" for record in records)
     store.parent.mkdir(parents=True, exist_ok=True)
     with store.open("ab") as handle:
         handle.write(lines.encode())

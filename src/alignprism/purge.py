@@ -1,0 +1,69 @@
+"""Removing every text from a run folder: prompts, completions, pairs and stored calls; hashes and figures stay."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from alignprism.models.store import CallStore
+from alignprism.rows import Completion, Pair, Prompt, read_rows, write_rows
+from alignprism.run_folder import RunFolder, RunFolderError, now, read_manifest
+
+_TEXTS: dict[type[Any], tuple[str, ...]] = {
+    Prompt: ("text", "reference", "explanation", "literal_translation", "semantic_translation"),
+    Completion: ("text",),
+    Pair: ("prompt", "chosen", "rejected"),
+}
+_FILES: dict[str, type[Any]] = {"prompts.parquet": Prompt, "completions.parquet": Completion, "pairs.parquet": Pair}
+
+
+def purge_run(path: Path) -> int:
+    """Replace every text by its sha256; returns how many were removed.
+
+    The run is marked as purged: it can be read and its page made again, but not continued.
+
+    Raises
+    ------
+    RunFolderError
+        this is no run folder, or a newer one.
+    """
+    run = RunFolder(path, read_manifest(path / "manifest.json"))
+    if not (path / "results.json").is_file():
+        raise RunFolderError(f"{path}: the run has no results yet, so purging would lose them; let it finish first")
+    removed = 0
+    for file in sorted((path / "stages").rglob("*.parquet")):
+        row_type = _FILES.get(file.name)
+        if row_type is not None:
+            removed += _purge_file(file, row_type)
+    for damaged in sorted(path.rglob("*.damaged*")):
+        damaged.unlink()
+    if (path / "calls.sqlite").is_file():
+        with CallStore(path / "calls.sqlite") as store:
+            removed += store.purge_texts()
+    for work in (path / "stages").glob("*/work"):
+        shutil.rmtree(work)
+    (path / "samples.html").unlink(missing_ok=True)
+    run.manifest["purged"] = now()
+    run.save()
+    return removed
+
+
+def _purge_file(file: Path, row_type: type[Any]) -> int:
+    rows: Sequence[Any] = read_rows(file, row_type)
+    names = [name for name in _TEXTS[row_type] if name in {f.name for f in fields(row_type)}]
+    removed = sum(_is_text(getattr(row, name)) for row in rows for name in names)
+    purged = [replace(row, **{name: _hash(getattr(row, name)) for name in names}) for row in rows]
+    write_rows(file, purged, row_type)
+    return removed
+
+
+def _is_text(value: str | None) -> bool:
+    return value is not None and not value.startswith("sha256:")
+
+
+def _hash(value: str | None) -> str | None:
+    return f"sha256:{hashlib.sha256(value.encode()).hexdigest()}" if value is not None and _is_text(value) else value

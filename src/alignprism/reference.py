@@ -1,0 +1,57 @@
+"""Reference pages made from the code: every study key and every command. ``python -m alignprism.reference docs``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import typer
+
+from alignprism.study import Study, dump, keys
+
+
+def study_page() -> str:
+    """``docs/study.md``: every key of the study file, and the whole file with defaults."""
+    rows = "\n".join(f"| `{name}` | {description} |" for name, description in keys())
+    return (
+        "# The study file\n\n"
+        "Made from the code by `make docs`. `alignprism init` writes a file with every default; `--set key.subkey=value` "
+        "overrides one value. Unknown keys are errors that name file, line and key.\n\n"
+        f"| key | meaning |\n|---|---|\n{rows}\n\n## All defaults\n\n```yaml\n{dump(Study())}```\n"
+    )
+
+
+def command_page() -> str:
+    """``docs/cli.md``: every command with its help."""
+    from alignprism.cli import app
+
+    parts = [
+        "# Commands\n\nMade from the code by `make docs`.\n\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong input, 3 a `--fail-if` held.\n"
+        "Environment: `ALIGNPRISM_CACHE` (where models lie; default `~/.cache/alignprism`), `HF_HUB_OFFLINE=1` (ask no hub).\n"
+    ]
+    for path, command in commands(typer.main.get_command(app), "alignprism"):
+        with click.Context(command, info_name=path, terminal_width=100, max_content_width=100) as context:
+            parts.append(f"## {path}\n\n```text\n{command.get_help(context)}\n```\n")
+    return "\n".join(parts)
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command below one, with its full name, the group itself first."""
+    yield path, command
+    if isinstance(command, click.Group):
+        for name in sorted(command.commands):
+            yield from commands(command.commands[name], f"{path} {name}")
+
+
+def main(folder: Path) -> None:
+    """Write both pages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.md").write_text(study_page(), encoding="utf-8")
+    (folder / "cli.md").write_text(command_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs"))

@@ -1,0 +1,49 @@
+"""Shared fixtures: threads, the shared data folder, and the embedded models (fetched once per machine)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _threads() -> None:
+    import torch
+
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """The model cache of this machine: what is fetched once serves all test runs."""
+    return Path(os.environ.get("ALIGNPRISM_CACHE") or "~/.cache/alignprism").expanduser()
+
+
+@pytest.fixture(scope="session")
+def gemma_folder(cache: Path) -> Path:
+    from alignprism.models.embedded import ensure
+
+    return ensure("gemma-3-270m", cache)
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(cache: Path) -> Path:
+    from alignprism.models.embedded import ensure
+
+    return ensure("smollm2-135m-instruct", cache)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with real published data, or a skip with its reason."""
+    folder = Path(os.environ.get("ALIGNPRISM_SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}; set ALIGNPRISM_SHARED_DATA to run this test")
+    return folder
