@@ -295,11 +295,14 @@ def _results(folder: Path) -> dict[str, Any]:
 
 
 def _say_outcome(folder: Path) -> None:
-    from alignprism.report.wording import outcome_sentence
+    from alignprism.report.results import read_results
+    from alignprism.report.wording import outcome, significance
 
     document = _results(folder)
+    read = read_results(document)
+    sentence = outcome(read.primary, read.head_figure("baseline_rate"), read.head_figure("model_rate"))
     console.print()
-    console.print(outcome_sentence(document), markup=False, highlight=False)
+    console.print(f"{sentence} {significance(read.primary)}", markup=False, highlight=False)
     for warning in document["headline"]["warnings"]:
         console.print(f"Note, {warning['kind']}: {warning['text']}", markup=False, highlight=False)
     console.print(f"The page: {folder / 'report.html'}", markup=False, highlight=False)

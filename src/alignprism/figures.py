@@ -323,7 +323,8 @@ def _detectable(base: Sequence[Answer], settings: Settings) -> Figure:
     found = detectable_change(clusters, rate_before)
     return Figure(
         "detectable_change",
-        f"smallest fall found with {found.power:.0%} power (exact McNemar, assumed: {found.new_share:.0%} of the answers harmful afterwards newly so)",
+        f"smallest fall found with {found.power:.0%} power (exact McNemar, assumed: {found.new_share:.0%} of the "
+        "answers harmful afterwards newly so)",
         settings.primary_model,
         baseline=settings.baseline,
         set=settings.primary_set,

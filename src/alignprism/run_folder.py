@@ -125,7 +125,9 @@ def open_run(path: Path, *, create: bool = True) -> RunFolder:
     if manifest_file.is_file():
         manifest = read_manifest(manifest_file)
         if manifest.get("purged"):
-            raise RunFolderError(f"{path}: its texts were purged on {manifest['purged']}; name a new folder for a new run")
+            raise RunFolderError(
+                f"{path}: its texts were purged on {manifest['purged']}; name a new folder for a new run"
+            )
         return RunFolder(path, manifest)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunFolderError(f"{path}: is not empty and holds no manifest.json; name a new folder for the run")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from alignprism.languages import UnknownLanguage, language
 
@@ -237,7 +238,7 @@ def _lines(node: yaml.Node | None, path: tuple[Any, ...] = ()) -> dict[tuple[Any
         for key, value in node.value:
             here = (*path, key.value)
             if here in found:
-                raise StudyError(f"line {key.start_mark.line + 1}: {'.'.join(map(str, here))}: the key stands twice")
+                raise StudyError(f"{key.start_mark.line + 1}: {'.'.join(map(str, here))}: the key stands twice")
             found[here] = key.start_mark.line + 1
             found |= _lines(value, here)
     elif isinstance(node, yaml.SequenceNode):
@@ -292,7 +293,9 @@ def _explain(error: ValidationError, file: str, lines: dict[tuple[Any, ...], int
         location = (*location, *named[1].split("."))
         message = message[named.end() :]
     key = ".".join(map(str, location))
-    if any(o.split("=")[0] == key or key.startswith(o.split("=")[0] + ".") for o in overrides):
+    overridden = [o.split("=")[0] for o in overrides]
+    made_by_override = location not in lines and any(o.startswith(f"{key}.") for o in overridden)
+    if made_by_override or any(o == key or key.startswith(f"{o}.") for o in overridden):
         return f"--set {key}: {message}"
     line = next((lines[location[:k]] for k in range(len(location), 0, -1) if location[:k] in lines), 1)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -322,7 +325,9 @@ def parse(text: str, file: str = "study.yaml", overrides: Sequence[str] = ()) ->
     try:
         lines = _lines(node)
     except StudyError as error:
-        raise StudyError(f"{file}: {error}") from error
+        raise StudyError(f"{file}:{error}") from error
+    except RecursionError as error:
+        raise StudyError(f"{file}:1: not a study: a YAML alias contains itself, or it is nested too deep") from error
     for assignment in overrides:
         _override(raw, assignment)
     try:
@@ -370,7 +375,7 @@ def _dump_part(part: BaseModel, depth: int) -> list[str]:
     rows: list[str] = []
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
-        comment = f"  # {field.description}" if field.description else ""
+        comment = f"  # {_meaning(field)}"
         if isinstance(value, BaseModel):
             rows += [f"{pad}{name}:{comment}", *_dump_part(value, depth + 1)]
         elif isinstance(value, dict):
@@ -380,6 +385,11 @@ def _dump_part(part: BaseModel, depth: int) -> list[str]:
         else:
             rows.append(f"{pad}{name}: {_scalar(value)}{comment}")
     return rows
+
+
+def _meaning(field: FieldInfo) -> str:
+    """What a key is for: its own description, or its section's."""
+    return field.description or (getattr(field.annotation, "__doc__", None) or "").split("\n")[0]
 
 
 def _scalar(value: object) -> str:
@@ -393,7 +403,7 @@ def keys(model: type[BaseModel] = Study, prefix: str = "") -> list[tuple[str, st
     found: list[tuple[str, str]] = []
     for name, field in model.model_fields.items():
         annotation: Any = field.annotation
-        found.append((f"{prefix}{name}", field.description or ""))
+        found.append((f"{prefix}{name}", _meaning(field)))
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             found += keys(annotation, f"{prefix}{name}.")
         elif name == "models":

@@ -48,7 +48,6 @@ def _ours(engine: LocalEngine, prompts: list[str], new_tokens: int) -> list[list
 def test_a_mixed_length_batch_gives_the_tokens_of_generate(kind: str, request: pytest.FixtureRequest) -> None:
     engine = tiny.engine(request.getfixturevalue(kind))
     expected = _generated(engine, tiny.PROMPTS, 40)  # well beyond the sliding window of 8
-    assert len({len(ids) for ids in expected}) > 1 or kind == "tiny_llama"
     assert _ours(engine, tiny.PROMPTS, 40) == expected
 
 

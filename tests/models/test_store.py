@@ -88,7 +88,9 @@ def test_a_damaged_or_newer_store_is_refused_untouched(tmp_path: Path) -> None:
         ("m", "p", {"max_new_tokens": 8}, 0, 1),
     ],
 )
-def test_everything_that_can_change_an_answer_changes_its_key(other: tuple[str, str, dict[str, object], int, int]) -> None:
+def test_everything_that_can_change_an_answer_changes_its_key(
+    other: tuple[str, str, dict[str, object], int, int],
+) -> None:
     assert call_key("m", "p", {"max_new_tokens": 8}, 0, 0) != call_key(*other)
 
 

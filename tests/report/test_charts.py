@@ -93,6 +93,6 @@ def test_numbers_are_rounded_without_becoming_nothing() -> None:
 def test_a_cell_without_interval_carries_a_mark_that_leads_to_the_reason() -> None:
     without = Figure("harmful_rate", "", "base", n=8, clusters=8, estimate=0.5, reason="too few clusters (8 < 10)")
     figures = Figures([{name: getattr(without, name) for name in without.__slots__}])
-    table = by_slice(figures, "t", "slice", [(head("all"), {})], ["base"], "base")
+    (table,) = by_slice(figures, "t", "slice", [(head("all"), {})], ["base"], "base")
     assert table.notes == (("a", "too few clusters (8 < 10)"),)
     assert table.rows[0][-1].mark == "a" and table.rows[0][-1].text.startswith("50")

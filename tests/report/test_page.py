@@ -20,7 +20,9 @@ from made_results import EIGHT, TRAINED, made_results
 from alignprism.report import ReportError, render_report, write_report
 from alignprism.report.page import CSP
 
-THIRTY = (*EIGHT, *"bn zh de it pt ja ko tr fa ur vi th sw am he el pl uk nl sv id ta".split())
+MORE = ["bn", "zh", "de", "it", "pt", "ja", "ko", "tr", "fa", "ur", "vi"]
+MORE += ["th", "sw", "am", "he", "el", "pl", "uk", "nl", "sv", "id", "ta"]
+THIRTY = (*EIGHT, *MORE)
 JUDGE_ONLY = "Judge only: no person has read these completions; this demonstrates the tool"
 
 
@@ -220,7 +222,7 @@ def shape_with_plain_names(keys: tuple[str, ...]) -> Seen:
 TAGS = ("title", "model", "reason", "language", "judge", "card", "warning", "category", "set-aside")
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(HOSTILE, min_size=len(TAGS), max_size=len(TAGS)))
 def test_names_and_reasons_never_become_markup(texts: list[str]) -> None:
     title, model, reason, language, judge, card, warning, category, aside = (

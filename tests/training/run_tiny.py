@@ -18,7 +18,6 @@ from alignprism.training.reference import compute_reference
 
 
 def main(out: Path, method: str, lora_rank: int, kill_at: int) -> None:
-    torch.set_num_threads(1)
     examples = random_examples(10)
     config = TrainConfig(
         method,  # type: ignore[arg-type]
@@ -47,4 +46,5 @@ def main(out: Path, method: str, lora_rank: int, kill_at: int) -> None:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tiny_models import random_examples, tiny_model, tiny_tokenizer
 from alignprism.training.config import METHODS, TrainConfig, TrainingError
 from alignprism.training.curve import CurveRow, read_curve
 from alignprism.training.examples import Example
-from alignprism.training.loop import TrainResult, train
+from alignprism.training.loop import Progress, TrainResult, train
 from alignprism.training.losses import LN2
 from alignprism.training.plan import learning_rate, training_steps
 from alignprism.training.reference import Reference, compute_reference
@@ -62,6 +63,14 @@ def test_the_first_dpo_loss_is_ln_2_and_the_reference_does_not_move(tmp_path: Pa
     assert result.last_loss < LN2
 
 
+def test_a_model_with_dropout_equals_its_reference_too(tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    for layer in model.base_model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    result = train(DPO, EXAMPLES, model, tiny_tokenizer(), tmp_path / "run", _reference(tmp_path))
+    assert result.first_loss == pytest.approx(LN2, abs=1e-5)
+
+
 def test_a_wrong_reference_stops_before_anything_is_learned(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"wrong reference.*not ln 2") as caught:
         _train(DPO, tmp_path / "run", _reference(tmp_path, seed=1))
@@ -105,6 +114,26 @@ def test_the_same_run_again_is_returned_without_training(tmp_path: Path) -> None
     again = train(config, EXAMPLES, tiny_model("llama"), tiny_tokenizer(), tmp_path / "run", report=reports.append)
     assert again == first and not reports
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
+
+
+def test_ctrl_c_before_the_first_checkpoint_loses_nothing_that_matters(tmp_path: Path) -> None:
+    config = dataclasses.replace(DPO, method="sft-preferred", epochs=3, checkpoint_every=2)
+    _train(config, tmp_path / "whole")
+
+    def interrupt(at: int) -> Callable[[Progress], None]:
+        def report(progress: Progress) -> None:
+            if progress.done == at:
+                raise KeyboardInterrupt
+
+        return report
+
+    for at in (1, 3, 4):
+        with pytest.raises(KeyboardInterrupt):
+            train(config, EXAMPLES, tiny_model("llama"), tiny_tokenizer(), tmp_path / "run", report=interrupt(at))
+    _train(config, tmp_path / "run")
+    found, expected = _weights(tmp_path / "run"), _weights(tmp_path / "whole")
+    assert all(found[key].equal(expected[key]) for key in expected)
+    assert [r.loss for r in read_curve(tmp_path / "run")] == [r.loss for r in read_curve(tmp_path / "whole")]
 
 
 def test_row_order_changes_nothing(tmp_path: Path) -> None:

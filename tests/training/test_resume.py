@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import run_tiny
-import torch
 from safetensors.torch import load_file
 
 from alignprism.training.curve import read_curve, read_lines
@@ -29,21 +26,11 @@ def _run(out: Path, method: str, rank: int, kill_at: int | None = None) -> int:
     return subprocess.run(command, env=environment, check=False, capture_output=True, timeout=120).returncode
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@pytest.mark.parametrize(("method", "rank", "kills"), [("dpo-ift", 4, (1, 5)), ("sft-random", 0, (7,))])
+@pytest.mark.parametrize(("method", "rank", "kills"), [("dpo-ift", 4, (5,)), ("sft-random", 0, (7,))])
 def test_sigkill_and_resume_gives_the_same_bits(tmp_path: Path, method: str, rank: int, kills: tuple[int, ...]) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
-    with _one_thread():
-        run_tiny.main(whole, method, rank, kill_at=-1)
+    run_tiny.main(whole, method, rank, kill_at=-1)
     for kill_at in kills:
         assert _run(killed, method, rank, kill_at) == -signal.SIGKILL
         assert not (killed / "run" / "training.json").exists()

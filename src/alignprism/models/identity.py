@@ -11,7 +11,7 @@ import json
 import time
 from pathlib import Path
 
-from alignprism.models.template import BASE_CHAT_TEMPLATE, PLAIN_CHAT_TEMPLATE
+from alignprism.models.template import BASE_CHAT_TEMPLATE
 from alignprism.rows import file_digest, write_atomic
 
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -71,7 +71,7 @@ def weights_digest(folder: Path, adapter: Path | None = None, index: Path | None
             digest = _digest_of(path, index)
             total.update(f"{part}/{path.name} {digest}\n".encode())
     if not has_chat_template(folder) and not (adapter is not None and has_chat_template(adapter)):
-        total.update(hashlib.sha256((BASE_CHAT_TEMPLATE + PLAIN_CHAT_TEMPLATE).encode()).digest())
+        total.update(hashlib.sha256(BASE_CHAT_TEMPLATE.encode()).digest())
     return total.hexdigest()
 
 
@@ -90,7 +90,14 @@ def _digest_of(path: Path, index: Path | None) -> str:
 def _without_places(path: Path) -> bytes:
     """A configuration without the entries that say where the model came from or who wrote the file."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    dropped = ("_name_or_path", "transformers_version", "base_model_name_or_path", "name_or_path", "is_local", "revision")
+    dropped = (
+        "_name_or_path",
+        "transformers_version",
+        "base_model_name_or_path",
+        "name_or_path",
+        "is_local",
+        "revision",
+    )
     kept = {key: value for key, value in content.items() if key not in dropped}
     return json.dumps(kept, sort_keys=True).encode()
 

@@ -28,7 +28,9 @@ __all__ = ["Answer", "Decoding", "EngineError", "Likelihood", "LocalEngine", "Re
 
 Progress = Callable[[int, int], None]
 
-_LOGIT_BYTES = 512 * 2**20  # of one block of logits when scoring: a 262,144-token vocabulary fills it with 512 positions
+_LOGIT_BYTES = (
+    512 * 2**20
+)  # of one block of logits when scoring: a 262,144-token vocabulary fills it with 512 positions
 
 
 class EngineError(RuntimeError):
@@ -133,7 +135,9 @@ class LocalEngine:
             a prompt does not fit the model's context, or memory ran out; what was answered before is in the store.
         """
         items = self._items(requests, decoding)
-        unique = sorted({i.key: i for i in reversed(items)}.values(), key=lambda i: (len(i.ids), i.request_id, i.sample))
+        unique = sorted(
+            {i.key: i for i in reversed(items)}.values(), key=lambda i: (len(i.ids), i.request_id, i.sample)
+        )
         calls: dict[str, Call] = {}
         for start in range(0, len(unique), decoding.batch_size):
             batch = unique[start : start + decoding.batch_size]
@@ -232,9 +236,7 @@ class LocalEngine:
         for batch in self._scoring_batches(rows):
             for index, total in zip(batch, self._score([rows[i] for i in batch]), strict=True):
                 sums[index] = total
-        return [
-            Likelihood(sums[i], len(completion), len(pairs[i][1])) for i, (_, completion) in enumerate(rows)
-        ]
+        return [Likelihood(sums[i], len(completion), len(pairs[i][1])) for i, (_, completion) in enumerate(rows)]
 
     def _scoring_batches(self, rows: Sequence[tuple[list[int], list[int]]]) -> Iterator[list[int]]:
         limited = forward_options(self.model).keep is not None

@@ -10,25 +10,19 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 BASE_CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\\n'"
-    " + message['content'] + '<end_of_turn>\\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
-)
-"""Given to a base model without a template whose vocabulary has Gemma's turn tokens (pre-trained Gemma 2 and 3 have
-them, untrained). It is the format of the instruction-tuned Gemma models, so that a model taught by it stays usable
-with their tools."""
-
-PLAIN_CHAT_TEMPLATE = (
     "{{ bos_token if bos_token else '' }}{% for message in messages %}"
-    "{{ ('Assistant: ' if message['role'] == 'assistant' else 'User: ') + message['content'] }}"
+    "{{ ('Assistant:\\n' if message['role'] == 'assistant' else 'User: ') + message['content'] }}"
     "{{ eos_token if message['role'] == 'assistant' else '' }}{{ '\\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:\\n' }}{% endif %}"
 )
-"""Given to any other base model without a template: plain words, which need nothing of the vocabulary, and the
-end-of-sequence token as the end of a turn."""
+"""Given to a base model without a template: plain words, which every vocabulary has, and the end-of-sequence token as
+the end of a turn.
 
-_TURN_TOKENS = ("<start_of_turn>", "<end_of_turn>")
+Not the model family's own turn tokens, even where the vocabulary has them: in a pre-trained checkpoint they were never
+trained. In Gemma-3-270M the rows of <start_of_turn> and <end_of_turn> lie within a cosine of .99 of more than 6,000
+other unused tokens, so that an adapter that leaves the (tied) embedding alone cannot tell the end of a turn from any
+of them: answers went on with such tokens instead of ending."""
+
 _MARK = "alignprism"
 
 
@@ -39,9 +33,7 @@ class TemplateError(ValueError):
 def with_chat_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Give the tokenizer of a base model a template, if it has none; returns the same tokenizer."""
     if tokenizer.chat_template is None:
-        vocabulary = tokenizer.get_vocab()
-        turns = all(token in vocabulary for token in _TURN_TOKENS)
-        tokenizer.chat_template = BASE_CHAT_TEMPLATE if turns else PLAIN_CHAT_TEMPLATE
+        tokenizer.chat_template = BASE_CHAT_TEMPLATE
     return tokenizer
 
 

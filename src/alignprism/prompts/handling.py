@@ -55,8 +55,8 @@ _WEAPON = (
     r"|bombes? (?:nucléaire|atomique|sale|radiologique)s?|gaz (?:sarin|moutarde|innervant|neurotoxique)s?|ricine)\b",
     r"\b(?:armas? (?:química|biológica|bacteriológica|nuclear|atómica)(?:e?s)?|armas? de destrucción masiva"
     r"|bombas? (?:nuclear(?:es)?|atómicas?|sucias?|radiológicas?)|gas(?:es)? (?:mostaza|nervioso)s?|ántrax|ricina)\b",
-    r"\b(?:(?:hemijsk|biološk|nuklearn|atomsk|radiološk)\w+ (?:oružj|bomb)|oružj\w+ za masovno|sarin|ricin|antraks|iperit"
-    r"|(?:хемијск|биолошк|нуклеарн|атомск|радиолошк)\w+ (?:оружј|бомб)|оружј\w+ за масовно|сарин|рицин"
+    r"\b(?:(?:hemijsk|biološk|nuklearn|atomsk|radiološk)\w+ (?:oružj|bomb)|oružj\w+ za masovno|sarin|ricin|antraks"
+    r"|iperit|(?:хемијск|биолошк|нуклеарн|атомск|радиолошк)\w+ (?:оружј|бомб)|оружј\w+ за масовно|сарин|рицин"
     r"|антракс|иперит)",
     r"\b(?:зарин|зоман|иприт|рицин|ботулотоксин|сибирск\w+ язв|нервно-паралитич|оружи\w+ массового|грязн\w+ бомб"
     r"|(?:химическ|биологическ|бактериологическ|ядерн|атомн|радиологическ)\w+ (?:оружи|бомб|боеголов))",
@@ -65,7 +65,8 @@ _WEAPON = (
     r"सरीन|सारिन|एंथ्रेक्स|राइसिन|नर्व गैस|मस्टर्ड गैस|सामूहिक विनाश|एटम बम"
     r"|(?:रासायनिक|जैविक|परमाणु|नाभिकीय) (?:हथियार|बम|अस्त्र)",
     r"\b(?:(?:sandata|armas|bomba)\w* (?:na )?(?:kemikal|bi?[oa]y?olohikal|nuk?leyar|nuclear|atomik)"
-    r"|(?:kemikal|biyolohikal|nukleyar) na (?:sandata|armas|bomba)|(?:pangmaramihan|malawakan)g pag(?:puksa|patay|lipol))",
+    r"|(?:kemikal|biyolohikal|nukleyar) na (?:sandata|armas|bomba)"
+    r"|(?:pangmaramihan|malawakan)g pag(?:puksa|patay|lipol))",
 )
 
 

@@ -29,7 +29,7 @@ Row = Mapping[str, Any]
 
 
 def _model_scales(models: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
-    """Colour and shape by model; the first is the baseline (grey circle). 7 colours with 7 shapes, shifted each round."""
+    """Colour and shape by model; the baseline comes first (grey circle). Shapes shift by one each round of colours."""
     others = range(len(models) - 1)
     colours = [BASELINE_COLOUR, *(COLOURS[i % len(COLOURS)] for i in others)]
     shapes = ["circle", *(SHAPES[(i + i // len(COLOURS)) % len(SHAPES)] for i in others)]
@@ -152,7 +152,7 @@ def curves(rows: Sequence[Row], title: str, share: bool = False) -> alt.FacetCha
 
 
 def checkpoints(rows: Sequence[Row]) -> alt.FacetChart:
-    """Dev checks during training, one panel per model, side by side. Rows have ``model``, ``step``, ``measure``, ``value``."""
+    """Dev checks during training, a panel per model. Rows have ``model``, ``step``, ``measure``, ``value``."""
     models = list(dict.fromkeys(row["model"] for row in rows))
     measures = list(dict.fromkeys(row["measure"] for row in rows))
     line = alt.Chart(alt.Data(values=[dict(row) for row in rows])).encode(

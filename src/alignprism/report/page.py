@@ -39,7 +39,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     detectable = results.head_figure("detectable_change")
     judge = primary.judge or next((str(j.get("name", "")) for j in results.raw.get("judges") or ()), "")
     facts = [
-        ("Test prompts", f"n = {primary.n} in {primary.clusters} clusters (seed prompts)"),
+        ("Test prompts", f"n = {primary.n} in {primary.clusters} clusters (seed prompts), {primary.set}"),
         ("Interval", primary.interval or "none"),
         ("Relative change", full_text(results.head_figure("relative"))),
         (
@@ -67,7 +67,7 @@ def _correction(primary: Figure) -> str:
 
 
 def _detectable(change: float | None, n: int, text: str) -> str:
-    return text if change is None else f"{percent(change, n).removesuffix(f'{NBSP}%')} points"
+    return text if change is None else f"{percent(abs(change), n).removesuffix(f'{NBSP}%')} points"
 
 
 def _judges(results: Results) -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ def _judges(results: Results) -> list[dict[str, Any]]:
                 "digest": str(judge.get("digest", "")),
                 "text": str(judge.get("card_text") or ""),
                 "tables": _auc_tables(card),
-                "lines": [line for line in flat(card) if "auc" not in line[0].lower()],
+                "lines": flat(card),
             }
         )
     return cards
@@ -94,7 +94,10 @@ def _auc_tables(card: Mapping[str, Any], path: str = "") -> list[Table]:
         here = f"{path} {key}".strip().replace("_", " ")
         if not isinstance(value, dict):
             continue
-        if "auc" in here.lower() and value and not any(isinstance(item, dict) for item in value.values()):
+        inner = [item for item in value.values() if isinstance(item, dict)]
+        if inner and len(inner) == len(value) and all(any("auc" in k.lower() for k in item) for item in inner):
+            tables.append(from_records(here, [{"language or set": k, **item} for k, item in value.items()]))
+        elif "auc" in here.lower() and value and not inner:
             tables.append(
                 from_records(here.replace("auc", "AUC"), [{"language or set": k, "AUC": v} for k, v in value.items()])
             )
@@ -103,15 +106,15 @@ def _auc_tables(card: Mapping[str, Any], path: str = "") -> list[Table]:
     return tables
 
 
-def _records(mapping: Mapping[str, Any], first: str) -> Table | None:
-    """A mapping of name to record as a table, nested values on one line; None where there is nothing."""
+def _records(mapping: Mapping[str, Any], first: str, single: str = "value") -> Table | None:
+    """A mapping of name to record (or to one value, named `single`) as a table; None where there is nothing."""
     if not mapping:
         return None
     rows = []
     for name, entry in mapping.items():
-        fields = entry if isinstance(entry, dict) else {"value": entry}
+        fields = entry if isinstance(entry, dict) else {single: entry}
         nested = {key: _line(value) if isinstance(value, dict | list) else value for key, value in fields.items()}
-        rows.append({first: name, **nested})
+        rows.append({first: name, **{f"{key} (recorded)" if key == first else key: v for key, v in nested.items()}})
     return from_records(f"{first}s".capitalize(), rows)
 
 
@@ -123,7 +126,7 @@ def _provenance(results: Results) -> dict[str, Any]:
     source = results.part("provenance")
     test = source.get("test") or {}
     known = ("models", "judges", "test", "stages")
-    stages = _records(source.get("stages") or {}, "stage")
+    stages = _records(source.get("stages") or {}, "stage", "key")
     evaluations = [e for e in test.get("evaluations") or () if isinstance(e, dict)]
     return {
         "models": _records(source.get("models") or {}, "model"),
@@ -132,7 +135,7 @@ def _provenance(results: Results) -> dict[str, Any]:
         "evaluated": len(evaluations),
         "evaluations": from_records("Evaluations on the test prompts", evaluations) if evaluations else None,
         "stages": stages,
-        "timing": _records(results.part("timing"), "stage"),
+        "timing": _records({k: v for k, v in results.part("timing").items() if isinstance(v, dict)}, "stage"),
         "sets": _records(results.part("prompt_sets"), "prompt set"),
         "lines": flat({key: value for key, value in source.items() if key not in known}),
         "study": flat(results.part("study")),
@@ -160,7 +163,7 @@ def render_report(results: Mapping[str, Any]) -> str:
         .render(
             csp=CSP,
             title=read.title,
-            created=str(read.raw.get("created", "")),
+            created=str(read.raw.get("created") or read.part("timing").get("created") or ""),
             version=str(read.raw.get("alignprism", "")),
             outcome=outcome(read.primary, read.head_figure("baseline_rate"), read.head_figure("model_rate")),
             significance=significance(read.primary),

@@ -2,83 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import altair as alt
-from markupsafe import Markup
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from alignprism.report import charts
 from alignprism.report.figures import ABSENT, reason_of
+from alignprism.report.parts import Pair, Part, Remark, Section, drawing
 from alignprism.report.results import Results
-from alignprism.report.svg import draw
 from alignprism.report.tables import Builder, Cell, Slice, Table, by_model, by_slice, from_records, head, tongue_cell
+from alignprism.report.training_section import training
 from alignprism.report.wording import CATEGORY_WORDS, interval_text, value_text
 from alignprism.rows import Figure
 
 TOO_FEW = "too few to say"
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """A chart with its title, its description in words and its data as a table."""
-
-    kind: ClassVar[str] = "drawing"
-    title: str
-    description: str
-    svg: Markup
-    data: Table
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """A paragraph between charts and tables."""
-
-    kind: ClassVar[str] = "remark"
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Folded:
-    """A table that is closed until asked for."""
-
-    kind: ClassVar[str] = "folded"
-    summary: str
-    table: Table
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two charts side by side where the window is wide enough."""
-
-    kind: ClassVar[str] = "pair"
-    drawings: tuple[Drawing, ...]
-
-
-Part = Drawing | Pair | Table | Remark | Folded
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A section: anchor, heading, one sentence that says how to read it, and its parts."""
-
-    anchor: str
-    title: str
-    lead: str
-    parts: tuple[Part, ...]
-
-
-def _drawing(
-    title: str, description: str, chart: alt.TopLevelMixin, columns: Sequence[str], rows: Sequence[Any]
-) -> Drawing:
-    cells = [tuple(Cell(_shown(row[c]), number=not isinstance(row[c], str)) for c in columns) for row in rows]
-    data = Table(f"Data of the chart: {title}", tuple(c.replace("_", " ") for c in columns), tuple(cells))
-    return Drawing(title, description, draw(chart, f"{title}. {description}"), data)
-
-
-def _shown(value: Any) -> str:
-    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _note(found: Sequence[Figure]) -> str:
@@ -114,7 +50,7 @@ def languages(results: Results) -> Section:
     slices = [(group, tongue.name, {"language": tongue.code}) for group, tongues in groups for tongue in tongues]
     chart = charts.dumbbell(_rate_rows(results, slices), results.models, "harmful answers, share of all prompts")
     names = ", ".join(results.others) or "no other model"
-    drawing = _drawing(
+    chart_drawing = drawing(
         "Harmful rate by language",
         f"For each language the harmful rate of {results.baseline} and of {names}, with 95 % intervals where they "
         f"can be given; a language without one is marked “{TOO_FEW}”. Further left is better.",
@@ -129,11 +65,11 @@ def languages(results: Results) -> Section:
             (head("zero-shot, pooled"), {"language": "zero-shot"}),
         ]
     rows: list[tuple[Cell, Slice]] = [(tongue_cell(t), {"language": t.code}) for _, part in groups for t in part]
-    table = by_slice(
+    tables = by_slice(
         results.figures, "Harmful rate by language", "language", [*pools, *rows], results.models, results.baseline
     )
     lead = "Rates are shares of all prompts; changes are in points, paired prompt by prompt."
-    return Section("languages", "Language by language", lead, (drawing, table))
+    return Section("languages", "Language by language", lead, (chart_drawing, *tables))
 
 
 def _trade_rows(results: Results, x: tuple[str, str], y: tuple[str, str]) -> list[dict[str, Any]]:
@@ -155,7 +91,7 @@ def usefulness(results: Results) -> Section:
     refused = _trade_rows(results, ("harmful_rate", "redteam"), ("over_refusal_rate", "benign"))
     x_title = "harmful answers"
     drawings = (
-        _drawing(
+        drawing(
             "Harmful against safe and usable",
             "Each model by its harmful rate (across) and its safe and usable rate (upwards) on the same red-team "
             "prompts, with 95 % intervals both ways. Up and to the left is better.",
@@ -163,7 +99,7 @@ def usefulness(results: Results) -> Section:
             _TRADE_COLUMNS,
             safe,
         ),
-        _drawing(
+        drawing(
             "Harmful against over-refusal",
             "Each model by its harmful rate (across) and the share of harmless twin prompts that it refuses "
             "(upwards), with 95 % intervals both ways. Down and to the left is better.",
@@ -241,16 +177,16 @@ def methods(results: Results) -> Section:
     if results.others:
         parts.append(bounds.table())
     if scopes:
-        parts.append(by_slice(figures, "Harmful rate by scope", "scope", plain, models, baseline))
+        parts.extend(by_slice(figures, "Harmful rate by scope", "scope", plain, models, baseline))
     if categories:
         rows = _rate_rows(results, [("", words[c], {"category": c}) for c in categories])
         description = (
             "For each harm category the harmful rate of every model, with 95 % intervals where they can be given."
         )
         chart = charts.dumbbell(rows, models, "harmful answers, share of the category's prompts")
-        parts.append(_drawing("Harmful rate by category", description, chart, _DUMBBELL_COLUMNS[1:], rows))
+        parts.append(drawing("Harmful rate by category", description, chart, _DUMBBELL_COLUMNS[1:], rows))
         table_rows: list[tuple[Cell, Slice]] = [(head(words[c]), {"category": c}) for c in categories]
-        parts.append(by_slice(figures, "Harmful rate by category", "category", table_rows, models, baseline))
+        parts.extend(by_slice(figures, "Harmful rate by category", "category", table_rows, models, baseline))
         parts.append(
             Remark("A prompt can be in several categories, so the categories add up to more than all prompts.")
         )
@@ -272,105 +208,14 @@ def translated(results: Results) -> Section | None:
         return None
     rows: list[tuple[Cell, Slice]] = [(head("all languages"), {"set": "translated"})]
     rows += [(tongue_cell(t), {"set": "translated", "language": t.code}) for t in results.tongues]
-    table = by_slice(
+    tables = by_slice(
         results.figures, "Harmful rate, translated prompts", "language", rows, results.models, results.baseline
     )
     lead = (
         "One English list in every language. Languages can be compared on it, but it asks what English speakers ask; "
         "it enters no figure above."
     )
-    return Section("translated", "Translated prompts, set apart", lead, (table,))
-
-
-def _series(curves_by_model: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    return [
-        {"model": model, "step": row["step"], "value": row[key]}
-        for model, rows in curves_by_model.items()
-        for row in rows or ()
-        if isinstance(row.get(key), int | float)
-    ]
-
-
-_CURVES: tuple[tuple[str, str, str, bool], ...] = (
-    ("loss", "Training loss", "Loss at each optimiser step: nats per token for SFT, per pair for DPO.", False),
-    (
-        "accuracy",
-        "Preference accuracy in training",
-        "Share of pairs whose chosen side has the higher reward (DPO).",
-        True,
-    ),
-    ("margin", "Reward margin in training", "Reward of the chosen less the rejected side (DPO).", False),
-)
-_DEV = (("harmful_rate", "harmful"), ("over_refusal_rate", "over-refusal"), ("language_fidelity", "language fidelity"))
-
-
-def training(results: Results) -> Section | None:
-    """Pairs made, dropped and used; training curves; checkpoints on dev."""
-    parts: list[Part] = []
-    dev = [
-        {"model": model, "step": row["step"], "measure": words, "value": row[key], "n": row.get("n")}
-        for model, rows in results.part("dev").items()
-        for row in rows or ()
-        for key, words in _DEV
-        if isinstance(row.get(key), int | float)
-    ]
-    if dev:
-        parts.append(
-            _drawing(
-                "Checkpoints on dev, side by side",
-                "Harmful rate, over-refusal and language fidelity of each training's checkpoints on dev prompts. "
-                "Choices were made on these, never on test prompts. No intervals: dev sets are small.",
-                charts.checkpoints(dev),
-                ("model", "step", "measure", "value", "n"),
-                dev,
-            )
-        )
-    drawn = []
-    for key, title, description, share in _CURVES:
-        if series := _series(results.part("curves"), key):
-            chart = charts.curves(series, key, share)
-            drawn.append(_drawing(title, description, chart, ("model", "step", "value"), series))
-    few = len(results.part("curves")) <= 2
-    parts += drawn[:1] + ([Pair(tuple(drawn[1:]))] if few and len(drawn) > 2 else drawn[1:])
-    parts += _pairs(results.part("pairs"))
-    lengths = [{"training": name, **report} for name, report in _reports(results.part("truncation"))]
-    if lengths:
-        parts.append(
-            Folded("What the length limit did, by language", from_records("Tokens and the length limit", lengths))
-        )
-    lead = "How the models were made. Nothing here is evidence about test prompts."
-    return Section("training", "Training", lead, tuple(parts)) if parts else None
-
-
-def _reports(truncation: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Truncation reports are per training a list of records, or a mapping of language to record."""
-    found: list[tuple[str, dict[str, Any]]] = []
-    for name, report in truncation.items():
-        entries = report.items() if isinstance(report, dict) else enumerate(report or ())
-        for language, entry in entries:
-            if isinstance(entry, dict):
-                found.append((name, entry if "language" in entry else {"language": language, **entry}))
-            else:
-                found.append((name, {str(language): entry}))
-    return found
-
-
-def _pairs(pairs: Mapping[str, Any]) -> list[Part]:
-    rows = []
-    for kind in ("safety", "general"):
-        entry = pairs.get(kind)
-        if isinstance(entry, dict):
-            dropped = entry.get("dropped") or {}
-            why = ", ".join(f"{number} {reason}" for reason, number in dropped.items()) or "none"
-            rows.append({"pairs": kind, "made": entry.get("made"), "used": entry.get("used"), "dropped": why})
-    parts: list[Part] = [from_records("Preference pairs", rows)] if rows else []
-    languages_of = pairs.get("by_language")
-    if isinstance(languages_of, dict) and languages_of:
-        records = [
-            {"language": code, **(e if isinstance(e, dict) else {"pairs": e})} for code, e in languages_of.items()
-        ]
-        parts.append(Folded("Pairs by language", from_records("Preference pairs used, by language", records)))
-    return parts
+    return Section("translated", "Translated prompts, set apart", lead, tables)
 
 
 BUILDERS: tuple[Callable[[Results], Section | None], ...] = (languages, usefulness, methods, translated, training)

@@ -1,8 +1,8 @@
 """Draw a chart as an inline SVG that can do nothing but be looked at.
 
-vl-convert turns the Vega-Lite specification into SVG without a browser; then only the shapes and presentation attributes
-listed here are kept, so that no name in the data can become an element, a link or an event handler. Colours become
-CSS variables, which lets the page's dark theme restyle the drawing.
+vl-convert turns the Vega-Lite specification into SVG without a browser; then only the shapes and presentation
+attributes listed here are kept, so that no name in the data can become an element, a link or an event handler.
+Colours become CSS variables, which lets the page's dark theme restyle the drawing.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ from markupsafe import Markup
 FONT = "system-ui, Noto Sans, sans-serif"
 _SVG = "{http://www.w3.org/2000/svg}"
 _ELEMENTS = frozenset({"svg", "g", "path", "rect", "line", "circle", "text", "tspan"})
-_ATTRIBUTES = frozenset(
-    "viewBox width height transform d x y x1 x2 y1 y2 dx dy cx cy r rx ry fill fill-opacity stroke stroke-width "
-    "stroke-opacity stroke-dasharray stroke-linecap stroke-linejoin stroke-miterlimit opacity font-family font-size "
-    "font-style font-weight text-anchor".split()
+_PLACE = frozenset(
+    {"viewBox", "width", "height", "transform", "d", "x", "y", "x1", "x2", "y1", "y2", "dx", "dy"}
+    | {"cx", "cy", "r", "rx", "ry"}
 )
+_LOOK = frozenset(
+    {"fill", "fill-opacity", "opacity", "stroke", "stroke-dasharray", "stroke-linecap", "stroke-linejoin"}
+    | {"stroke-miterlimit", "stroke-opacity", "stroke-width"}
+    | {"font-family", "font-size", "font-style", "font-weight", "text-anchor"}
+)
+_ATTRIBUTES = _PLACE | _LOOK
 _WIDE = 600  # pixels; wider charts are not shrunk to a phone's width but scrolled
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 

@@ -83,6 +83,7 @@ def count(value: Any) -> Cell:
 
 
 Slice = Mapping[str, str | None]
+_MODELS_SIDE_BY_SIDE = 4
 
 
 def by_slice(
@@ -92,18 +93,23 @@ def by_slice(
     slices: Sequence[tuple[Cell, Slice]],
     models: Sequence[str],
     baseline: str,
-    metric: str = "harmful",
-) -> Table:
-    """Rates of every model and changes against the baseline, one row per slice."""
+) -> tuple[Table, ...]:
+    """Harmful rates of every model and changes against the baseline, one row per slice; two tables for many models."""
     others = [model for model in models if model != baseline]
-    caption = f"{caption}, change against {baseline} in points" if others else caption
-    builder = Builder(caption, [first, "n", *models, *(f"change: {model}" for model in others)])
+    apart = len(models) > _MODELS_SIDE_BY_SIDE
+    changed = f"change against {baseline} in points"
+    rates = Builder(caption if apart or not others else f"{caption}, {changed}", [first, "n", *models])
+    changes = Builder(f"{caption}: {changed}", [first, "n", *others])
+    if not apart:
+        rates.columns = [*rates.columns, *(f"change: {model}" for model in others)]
     for heading, where in slices:
-        rates = [figures.get(f"{metric}_rate", model, **where) for model in models]  # type: ignore[arg-type]
-        changes = [figures.get(f"{metric}_change", model, **where) for model in others]  # type: ignore[arg-type]
-        n = max((figure.n for figure in rates), default=0)
-        builder.add(heading, count(n), *(builder.cell(figure) for figure in (*rates, *changes)))
-    return builder.table()
+        found = [figures.get("harmful_rate", model, **where) for model in models]  # type: ignore[arg-type]
+        moved = [figures.get("harmful_change", model, **where) for model in others]  # type: ignore[arg-type]
+        n = count(max((figure.n for figure in found), default=0))
+        rates.add(heading, n, *(rates.cell(figure) for figure in (found if apart else found + moved)))
+        if apart:
+            changes.add(heading, n, *(changes.cell(figure) for figure in moved))
+    return (rates.table(), changes.table()) if apart else (rates.table(),)
 
 
 def by_model(figures: Figures, caption: str, models: Sequence[str], metrics: Sequence[tuple[str, str, str]]) -> Table:

@@ -1,7 +1,7 @@
 """Make invisible characters visible, so that no name or text can reorder, hide or smuggle what a reader sees.
 
-Bidirectional overrides, zero-width and tag characters become tokens such as ``⟦U+202E⟧`` (CVE-2021-42574, Unicode TR 36).
-Joiners that a script needs to be written correctly (Devanagari, Arabic, emoji sequences) stay as they are.
+Bidirectional overrides, zero-width and tag characters become tokens such as ``⟦U+202E⟧`` (CVE-2021-42574;
+Unicode TR 36). Joiners that a script needs to be written correctly (Devanagari, Arabic, emoji) stay as they are.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def interval_text(figure: Figure) -> str:
 def full_text(figure: Figure, unit: str = "") -> str:
     """Estimate, unit, interval, or what is missing with its reason: for running text."""
     if figure.estimate is None:
-        return f"not given: {reason_of(figure)}"
+        return f"not given: {reason_of(figure).removeprefix('not given: ')}"
     start = estimate_text(figure) + (f" {unit}" if unit else "")
     interval = interval_text(figure)
     return f"{start} (95{NBSP}% interval {interval})" if interval else f"{start} (no interval: {reason_of(figure)})"

@@ -12,12 +12,15 @@ from alignprism.construct.mix import mix
 from alignprism.construct.prefer import Candidate, Made, candidates_of, general_pairs, safety_pairs
 from alignprism.judging.degenerate import degenerate
 from alignprism.judging.language import on_language
+from alignprism.judging.loading import ready
 from alignprism.models.local import Decoding, Request
 from alignprism.prompts.handling import forbidden
 from alignprism.prompts.select import select_prompts
 from alignprism.rows import Completion, Pair, Prompt, content_id, write_atomic
 from alignprism.stages.context import Context, training_prompts
 from alignprism.stages.engines import engine, start_of
+
+_CHUNK = 128
 
 
 def write_json(path: Path, content: object) -> Path:
@@ -110,8 +113,7 @@ def _scored(
 ) -> dict[str, list[Candidate]]:
     """Every candidate of every prompt with the judge's score, the language and degeneration rules, and likelihood."""
     listed = [(p, *candidate) for p in prompts for candidate in candidates_of(p, completions[p.id])]
-    advance = context.progress("judging candidates", len(listed))
-    scores = context.judges["preference"].score([p.text for p, *_ in listed], [text for _, text, *_ in listed], advance)
+    scores = _scores(context, [(p.text, text) for p, text, *_ in listed])
     base = start_of(context, context.study.baseline)
     sampled = [(p.text, text) for p, text, _, reference in listed if p.set != "redteam" and not reference]
     likelihoods = {}
@@ -127,12 +129,24 @@ def _scored(
                 source=source,
                 harm=float(score),
                 on_language=on_language(text, prompt.language).on_language is not False,
-                degenerate=degenerate(text, truncated=False),
+                degenerate=degenerate(text).degenerate,
                 nll=likelihoods.get((prompt.text, text), 0.0),
                 reference=reference,
             )
         )
     return result
+
+
+def _scores(context: Context, listed: Sequence[tuple[str, str]]) -> list[float]:
+    """The preference judge's P(harm) of (prompt, completion), in chunks so that progress shows."""
+    judge = ready(context.judges["preference"], context.cache, context.say)
+    advance = context.progress("judging candidates", len(listed))
+    scores: list[float] = []
+    for start in range(0, len(listed), _CHUNK):
+        chunk = listed[start : start + _CHUNK]
+        scores += judge.score([prompt for prompt, _ in chunk], [text for _, text in chunk]).tolist()
+        advance(len(scores), len(listed))
+    return scores
 
 
 def _summary(pairs: Sequence[Pair], safety: Made, general: Made) -> dict[str, object]:

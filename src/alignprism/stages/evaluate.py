@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from alignprism.judging.loading import ready
 from alignprism.judging.verdicts import judge
 from alignprism.models.local import Decoding, LocalEngine, Request
-from alignprism.rows import Completion, Prompt, ReferenceLikelihood, Verdict, by_id, content_id
+from alignprism.rows import Completion, Prompt, ReferenceLikelihood, Verdict, content_id
 from alignprism.stages.context import Context, evaluated_prompts
 from alignprism.stages.engines import engine, model_of
 
@@ -63,9 +64,8 @@ def _likelihoods(loaded: LocalEngine, prompts: Sequence[Prompt]) -> list[Referen
 
 def judge_completions(context: Context, name: str) -> list[Path]:
     """Stage ``judge:MODEL``: the evaluation judge's verdict on every completion."""
-    prompts = by_id(context.prompts())
     completions = context.read(f"complete:{name}", "completions.parquet", Completion)
     advance = context.progress(f"verdicts on {name}", len(completions))
-    own = [prompts[row.prompt_id] for row in completions]
-    verdicts = judge(own, completions, context.judges["evaluation"], advance)
+    head = ready(context.judges["evaluation"], context.cache, context.say)
+    verdicts = judge(context.prompts(), completions, head, lambda done: advance(done, len(completions)))
     return [context.write(f"judge:{name}", "verdicts.parquet", verdicts, Verdict)]

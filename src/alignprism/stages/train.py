@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignprism.judging.loading import ready
 from alignprism.judging.verdicts import judge
 from alignprism.models.local import LocalEngine, load
 from alignprism.models.spec import ResolvedModel
@@ -176,13 +177,14 @@ def _dev_evaluation(
     context: Context, cell: str, tokenizer: PreTrainedTokenizerBase, dev: Sequence[Prompt]
 ) -> Callable[[int, PreTrainedModel], Mapping[str, float]]:
     """Scores a checkpoint on the dev prompts: harm on red-team prompts, refusal on their benign twins, language."""
+    head = ready(context.judges["evaluation"], context.cache, context.say)
 
     def evaluate(step: int, model: PreTrainedModel) -> Mapping[str, float]:
         advance = context.progress(f"{cell}: dev after {step} steps", len(dev))
         loaded = LocalEngine(model, tokenizer, cell, f"{cell}@{step}", None)
         evaluation = context.study.evaluation
         rows = greedy(loaded, dev, evaluation.max_new_tokens, evaluation.batch_size, advance)
-        verdicts = judge(dev, rows, context.judges["evaluation"])
+        verdicts = judge(dev, rows, head)
         red = [v for p, v in zip(dev, verdicts, strict=True) if p.set == "redteam"]
         benign = [v for p, v in zip(dev, verdicts, strict=True) if p.set == "benign"]
         return {

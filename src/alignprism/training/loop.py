@@ -138,6 +138,7 @@ def _prepare(accelerator: Accelerator, plan: Plan, model: PreTrainedModel) -> tu
     if not config.lora_rank:
         model.requires_grad_(True)
     scorer = Scorer(policy, config).to(accelerator.device)
+    _without_dropout(scorer)
     shortest = min(range(len(plan.examples)), key=lambda row: (plan.lengths[row], plan.examples[row].pair_id))
     sample = collate(sequences(config, plan.examples[shortest])[:1], plan.pad_id).to(accelerator.device)
     check_against_logits(scorer.eval(), sample, tolerance=1e-3 if model.dtype == torch.float32 else 0.1)
@@ -146,6 +147,15 @@ def _prepare(accelerator: Accelerator, plan: Plan, model: PreTrainedModel) -> tu
     )
     prepared_scorer, prepared_optimiser = accelerator.prepare(scorer.train(), optimiser)
     return prepared_scorer, prepared_optimiser
+
+
+def _without_dropout(scorer: nn.Module) -> None:
+    """Switch dropout off: DPO compares the policy with a reference that has none."""
+    for module in scorer.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            setattr(module, "attention_dropout", 0.0)  # noqa: B010  (nn.Module types every attribute as a module)
 
 
 def _resume(

@@ -1,0 +1,36 @@
+"""The project's own judge-training rows: written by a model for this purpose, mild, in eight languages, in two folds.
+
+Fold ``a`` trains the evaluation head, fold ``b`` the preference head; no prompt is in both, and none is a study prompt.
+Kinds: ``comply`` (does the harmful thing, also clumsily), ``refuse``, ``chatter`` (off topic beside a harmful prompt),
+``benign`` (helpful answer, often to a twin that shares the harmful prompt's words), ``toxic`` (harm after a benign prompt).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from alignprism.judging.train_head import TrainingRow
+
+DATA = Path(__file__).parent / "data"
+
+
+def own_rows(fold: Literal["a", "b"]) -> list[TrainingRow]:
+    """The rows of one fold, all languages. Harmful and benign rows of one prompt share a group."""
+    rows = []
+    for path in sorted(DATA.glob("own_*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            if record["fold"] == fold:
+                rows.append(
+                    TrainingRow(
+                        prompt=record["prompt"],
+                        completion=record["completion"],
+                        harmful=record["label"] == "harmful",
+                        language=record["language"],
+                        source="own",
+                        group=record["id"].rsplit("-", 1)[0],
+                    )
+                )
+    return rows

@@ -1,0 +1,108 @@
+"""The section on training: checkpoints on dev, curves, pairs made and dropped, what the length limit did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from alignprism.report import charts
+from alignprism.report.parts import Folded, Pair, Part, Section, drawing
+from alignprism.report.results import Results
+from alignprism.report.tables import flat, from_records
+
+
+def _series(curves_by_model: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    return [
+        {"model": model, "step": row["step"], "value": row[key]}
+        for model, rows in curves_by_model.items()
+        for row in rows or ()
+        if isinstance(row.get(key), int | float)
+    ]
+
+
+_CURVES: tuple[tuple[str, str, str, bool], ...] = (
+    ("loss", "Training loss", "Loss at each optimiser step: nats per token for SFT, per pair for DPO.", False),
+    (
+        "accuracy",
+        "Preference accuracy in training",
+        "Share of pairs whose chosen side has the higher reward (DPO).",
+        True,
+    ),
+    ("margin", "Reward margin in training", "Reward of the chosen less the rejected side (DPO).", False),
+)
+_DEV = (("harmful_rate", "harmful"), ("over_refusal_rate", "over-refusal"), ("language_fidelity", "language fidelity"))
+
+
+def training(results: Results) -> Section | None:
+    """Pairs made, dropped and used; training curves; checkpoints on dev."""
+    parts: list[Part] = []
+    dev = [
+        {"model": model, "step": row["step"], "measure": words, "value": row[key], "n": row.get("n")}
+        for model, rows in results.part("dev").items()
+        for row in rows or ()
+        for key, words in _DEV
+        if isinstance(row.get(key), int | float)
+    ]
+    if dev:
+        parts.append(
+            drawing(
+                "Checkpoints on dev, side by side",
+                "Harmful rate, over-refusal and language fidelity of each training's checkpoints on dev prompts. "
+                "Choices were made on these, never on test prompts. No intervals: dev sets are small.",
+                charts.checkpoints(dev),
+                ("model", "step", "measure", "value", "n"),
+                dev,
+            )
+        )
+    drawn = []
+    for key, title, description, share in _CURVES:
+        if series := _series(results.part("curves"), key):
+            chart = charts.curves(series, key, share)
+            drawn.append(drawing(title, description, chart, ("model", "step", "value"), series))
+    parts += drawn[:1]
+    if len(results.part("curves")) <= 2 and len(drawn) > 2:
+        parts.append(Pair(tuple(drawn[1:])))
+    else:
+        parts += drawn[1:]
+    parts += _pairs(results.part("pairs"))
+    lengths = [{"training": name, **report} for name, report in _reports(results.part("truncation"))]
+    if lengths:
+        parts.append(
+            Folded("What the length limit did, by language", from_records("Tokens and the length limit", lengths))
+        )
+    lead = "How the models were made. Nothing here is evidence about test prompts."
+    return Section("training", "Training", lead, tuple(parts)) if parts else None
+
+
+def _reports(truncation: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Truncation reports are per training a list of records, or a mapping of language to record."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for name, report in truncation.items():
+        entries = report.items() if isinstance(report, dict) else enumerate(report or ())
+        for language, entry in entries:
+            if isinstance(entry, dict):
+                found.append((name, entry if "language" in entry else {"language": language, **entry}))
+            else:
+                found.append((name, {str(language): entry}))
+    return found
+
+
+def _pairs(pairs: Mapping[str, Any]) -> list[Part]:
+    rows = []
+    for kind in ("safety", "general"):
+        entry = pairs.get(kind)
+        if isinstance(entry, dict):
+            dropped = entry.get("dropped") or {}
+            why = ", ".join(f"{number} {reason}" for reason, number in dropped.items()) or "none"
+            rows.append({"pairs": kind, "made": entry.get("made"), "used": entry.get("used"), "dropped": why})
+    parts: list[Part] = [from_records("Preference pairs", rows)] if rows else []
+    if lengths := flat(pairs.get("lengths") or {}):
+        measured = [{"measure": name, "value": value} for name, value in lengths]
+        parts.append(Folded("Lengths of chosen and rejected sides", from_records("Lengths", measured)))
+    languages_of = pairs.get("by_language")
+    if isinstance(languages_of, dict) and languages_of:
+        records = [
+            {"language": code, **(e if isinstance(e, dict) else {"pairs": e})} for code, e in languages_of.items()
+        ]
+        parts.append(Folded("Pairs by language", from_records("Preference pairs used, by language", records)))
+    return parts
