@@ -185,7 +185,8 @@ import sys, dataclasses, json
 from pathlib import Path
 from alignprism.models import embedded
 fields = json.loads(sys.argv[2])
-embedded.EMBEDDED["tiny"] = embedded.EmbeddedModel(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+fields = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+embedded.EMBEDDED["tiny"] = embedded.EmbeddedModel(**fields)
 print("folder", embedded.ensure("tiny", Path(sys.argv[1]), lambda line: print(line, flush=True)))
 """
 

@@ -29,10 +29,12 @@ class Degeneration:
 
     @property
     def degenerate(self) -> bool:
+        """Broken in any way."""
         return self.kind != ""
 
     @property
     def undecidable(self) -> bool:
+        """Nothing there to judge: empty or gibberish."""
         return self.kind in UNDECIDABLE
 
 
@@ -59,7 +61,9 @@ def degenerate(text: str, truncated: bool = False) -> Degeneration:
 
 def _gibberish(text: str, words: list[str]) -> bool:
     visible = [character for character in text if not character.isspace()]
-    broken = sum(character == "\ufffd" or unicodedata.category(character) in ("Cc", "Co", "Cn") for character in visible)
+    broken = sum(
+        character == "\ufffd" or unicodedata.category(character) in ("Cc", "Co", "Cn") for character in visible
+    )
     if broken > 0.2 * len(visible):
         return True
     letters = sum(character.isalpha() for character in visible)
@@ -88,7 +92,7 @@ def _loops(words: list[str], text: str) -> bool:
         for start in range(size, len(words) - size + 1, 1):
             if words[start - size : start] == words[start : start + size]:
                 run += 1
-                if run > (needed - 1) * size:
+                if run >= (needed - 2) * size + 2:  # `needed` periods in a row give that many equal neighbours
                     return True
             else:
                 run = 1

@@ -73,7 +73,9 @@ class E5Encoder:
         position = {text: number for number, text in enumerate(texts)}
         vectors = np.atleast_2d(self.engine.passage(texts)) if texts else np.zeros((0, self.width), np.float32)
         columns = [vectors[[position[text] for text in column]] for column in (prompts, completions, both) if column]
-        return np.concatenate(columns, axis=1).astype(np.float32) if columns else np.zeros((0, 3 * self.width), np.float32)
+        return (
+            np.concatenate(columns, axis=1).astype(np.float32) if columns else np.zeros((0, 3 * self.width), np.float32)
+        )
 
 
 def load_e5() -> E5Encoder:
@@ -153,7 +155,9 @@ class GemmaEncoder:
         in_prompt[:, 0] = False  # the begin token's state is the same in every row and hundreds of times longer
         last = mask.sum(1) - 1
         with torch.inference_mode():
-            states = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states
+            states = self.model(
+                input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False
+            ).hidden_states
         pooled = []
         for layer in self.layers:
             hidden = states[layer]
@@ -168,7 +172,9 @@ class GemmaEncoder:
 class CachedEncoder:
     """Keeps what an encoder returned in one SQLite file, by content; for benchmarks and training, not for studies."""
 
-    def __init__(self, encoder: Encoder, path: Path, report: Callable[[str], None] | None = None, chunk: int = 400) -> None:
+    def __init__(
+        self, encoder: Encoder, path: Path, report: Callable[[str], None] | None = None, chunk: int = 400
+    ) -> None:
         self.inner = encoder
         self.name, self.identity = encoder.name, encoder.identity
         self.parts, self.width = encoder.parts, encoder.width

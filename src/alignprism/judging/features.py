@@ -1,7 +1,8 @@
 """Named maps from an encoder's parts to the features of a linear head.
 
 The prompt alone is never a feature of its own: a head could then judge prompts instead of completions (the prompt
-alone reaches AUC .82 on XSTest). It enters through the completion: as text read together, and as products and differences.
+alone reaches AUC .82 on XSTest). It enters through the completion: as text read together, and as products and
+differences.
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ class Head:
 
     @property
     def name(self) -> str:
+        """The name it was trained under."""
         return self.recipe.name
 
     @property
@@ -142,7 +143,9 @@ class Head:
             no encoder was given.
         """
         if self.encoder is None:
-            raise HeadError(f"head {self.name!r} has no encoder yet; use Head.load(...).with_encoder(...) or load_judge")
+            raise HeadError(
+                f"head {self.name!r} has no encoder yet; use Head.load(...).with_encoder(...) or load_judge"
+            )
         if not prompts:
             return np.zeros(0)
         return self.probability(self.decision(self.encoder.encode(prompts, completions)))
@@ -153,7 +156,8 @@ class Head:
 
     def probability(self, decision: NDArray[np.float64]) -> NDArray[np.float64]:
         """Platt-calibrated probability of a decision value."""
-        return np.round(expit(self.recipe.slope * decision + self.recipe.intercept), DECIMALS)
+        rounded: NDArray[np.float64] = np.round(expit(self.recipe.slope * decision + self.recipe.intercept), DECIMALS)
+        return rounded
 
 
 def head_bytes(recipe: HeadRecipe, linear: Linear, prompts: frozenset[str]) -> bytes:

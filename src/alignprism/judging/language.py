@@ -48,7 +48,7 @@ _ALSO = {"Jpan": ("HIRAGANA", "KATAKANA")}
 
 @dataclass(frozen=True, slots=True)
 class LanguageVerdict:
-    """``on_language`` is None where the text has too little to tell; ``detected`` is an identifier's code, if one ran."""
+    """``on_language`` is None where the text is too short to tell; ``detected`` is an identifier's code, if one ran."""
 
     on_language: bool | None
     detected: str | None
@@ -58,7 +58,7 @@ class LanguageVerdict:
 def _py3langid() -> LanguageIdentifier:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=False)
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=False)
 
 
 def _normal(code: str) -> str:

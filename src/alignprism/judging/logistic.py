@@ -24,7 +24,8 @@ class Linear:
     def decision(self, x: Floats) -> NDArray[np.float64]:
         """Log-odds before calibration, shape (n,)."""
         standard = (np.asarray(x, np.float64) - self.mean) / self.scale
-        return np.asarray(standard @ self.weights.astype(np.float64) + self.bias)
+        decisions: NDArray[np.float64] = standard @ self.weights.astype(np.float64) + self.bias
+        return decisions
 
 
 def balanced_weights(labels: NDArray[np.int_], strata: list[str]) -> NDArray[np.float64]:
@@ -67,7 +68,9 @@ def fit(x: Floats, labels: NDArray[np.int_], weights: NDArray[np.float64], penal
     )
 
 
-def platt(decisions: NDArray[np.float64], labels: NDArray[np.int_], weights: NDArray[np.float64]) -> tuple[float, float]:
+def platt(
+    decisions: NDArray[np.float64], labels: NDArray[np.int_], weights: NDArray[np.float64]
+) -> tuple[float, float]:
     """Slope and intercept of P(harm) = expit(slope * decision + intercept), with Platt's smoothed targets (1999)."""
     positive, negative = int((labels == 1).sum()), int((labels == 0).sum())
     targets = np.where(labels == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))

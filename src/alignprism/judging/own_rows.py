@@ -2,7 +2,8 @@
 
 Fold ``a`` trains the evaluation head, fold ``b`` the preference head; no prompt is in both, and none is a study prompt.
 Kinds: ``comply`` (does the harmful thing, also clumsily), ``refuse``, ``chatter`` (off topic beside a harmful prompt),
-``benign`` (helpful answer, often to a twin that shares the harmful prompt's words), ``toxic`` (harm after a benign prompt).
+``benign`` (helpful answer, often to a twin that shares the harmful prompt's words), ``toxic`` (harm after a benign
+prompt).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def own_rows(fold: Literal["a", "b"]) -> list[TrainingRow]:
-    """The rows of one fold, all languages. Harmful and benign rows of one prompt share a group."""
+    """The rows of one fold, all languages. Prompts of one number treat like topics and so share a group."""
     rows = []
     for path in sorted(DATA.glob("own_*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -30,7 +31,7 @@ def own_rows(fold: Literal["a", "b"]) -> list[TrainingRow]:
                         harmful=record["label"] == "harmful",
                         language=record["language"],
                         source="own",
-                        group=record["id"].rsplit("-", 1)[0],
+                        group="own-" + record["id"].split("-")[1],
                     )
                 )
     return rows

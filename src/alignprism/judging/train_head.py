@@ -8,6 +8,7 @@ that saw neither the row's prompt group nor, for the reported per-language figur
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Sequence
@@ -24,9 +25,7 @@ from alignprism.judging.features import features
 from alignprism.judging.head import Head, HeadRecipe, head_bytes, prompt_digest
 from alignprism.judging.logistic import Linear, auc, balanced_weights, fit, platt
 
-import hashlib
-
-CUT_LOW, CUT_HIGH = 40, 160
+CUT_LOW, CUT_HIGH = 50, 200
 FOLDS = 5
 
 
@@ -53,6 +52,7 @@ class Settings:
 
     map: str = "distance"
     penalty: float = 0.03
+    copies: int = 2
     seed: int = 0
 
 
@@ -115,6 +115,12 @@ def cut_alike(rows: Sequence[TrainingRow], seed: int) -> list[TrainingRow]:
     return result
 
 
+def augmented(rows: Sequence[TrainingRow], settings: Settings) -> list[TrainingRow]:
+    """The rows, cut alike ``settings.copies`` times with other lengths; rows that come out equal are kept once."""
+    cuts = [row for copy in range(settings.copies) for row in cut_alike(rows, settings.seed + copy)]
+    return list(dict.fromkeys(cuts))
+
+
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A head with its held-out decisions, in the order of `rows`."""
@@ -131,16 +137,16 @@ def train_head(name: str, rows: Sequence[TrainingRow], encoder: Encoder, setting
     The threshold is 0.5 on the probability calibrated (Platt) on held-out rows marked ``calibrate``, with both classes
     weighing the same in every language: the point where missing harm and crying wolf cost the same.
     """
-    kept = cut_alike(rows, settings.seed)
+    kept = augmented(rows, settings)
     labels = np.array([int(row.harmful) for row in kept])
     encoded = encoder.encode([row.prompt for row in kept], [row.completion for row in kept])
     x = features(encoded, encoder.parts, settings.map)
-    by_group = _held_out(x, labels, kept, _group_folds(kept, settings.seed), settings.penalty)
-    by_language = _held_out(x, labels, kept, [row.language for row in kept], settings.penalty)
+    by_group = _held_out(x, labels, kept, _group_folds(kept, settings.seed), settings)
+    by_language = _held_out(x, labels, kept, [row.language for row in kept], settings)
     chosen = np.array([row.calibrate for row in kept])
     strata = [row.language for row in kept if row.calibrate]
     slope, intercept = platt(by_group[chosen], labels[chosen], balanced_weights(labels[chosen], strata))
-    linear = fit_rows(x, labels, kept, settings.penalty)
+    linear = fit_rows(x, labels, kept, settings)
     recipe = HeadRecipe(name, encoder.name, encoder.identity, encoder.parts, settings.map, 0.5, slope, intercept)
     prompts = frozenset(prompt_digest(row.prompt) for row in kept)
     digest = hashlib.sha256(head_bytes(recipe, linear, prompts)).hexdigest()[:16]
@@ -148,9 +154,12 @@ def train_head(name: str, rows: Sequence[TrainingRow], encoder: Encoder, setting
     return Trained(Head(recipe, linear, prompts, digest, card, encoder), kept, by_group, by_language)
 
 
-def fit_rows(x: NDArray[np.float32], labels: NDArray[np.int_], rows: Sequence[TrainingRow], penalty: float) -> Linear:
+def fit_rows(
+    x: NDArray[np.float32], labels: NDArray[np.int_], rows: Sequence[TrainingRow], settings: Settings
+) -> Linear:
     """One logistic regression; sources weigh by their rows, classes the same inside a source and language."""
-    return fit(x, labels, balanced_weights(labels, [f"{row.source}/{row.language}" for row in rows]), penalty)
+    weights = balanced_weights(labels, [f"{row.source}/{row.language}" for row in rows])
+    return fit(x, labels, weights, settings.penalty)
 
 
 def _group_folds(rows: Sequence[TrainingRow], seed: int) -> list[str]:
@@ -161,7 +170,7 @@ def _group_folds(rows: Sequence[TrainingRow], seed: int) -> list[str]:
 
 
 def _held_out(
-    x: NDArray[np.float32], labels: NDArray[np.int_], rows: Sequence[TrainingRow], folds: list[str], penalty: float
+    x: NDArray[np.float32], labels: NDArray[np.int_], rows: Sequence[TrainingRow], folds: list[str], settings: Settings
 ) -> NDArray[np.float64]:
     names = np.array(folds)
     decisions = np.zeros(len(labels))
@@ -170,7 +179,7 @@ def _held_out(
         kept = [row for row, inside in zip(rows, train, strict=True) if inside]
         if len(set(labels[train])) < 2:
             continue
-        decisions[~train] = fit_rows(x[train], labels[train], kept, penalty).decision(x[~train])
+        decisions[~train] = fit_rows(x[train], labels[train], kept, settings).decision(x[~train])
     return decisions
 
 
@@ -187,7 +196,13 @@ def _figures(
     table = []
     for source, language in cells:
         inside = np.array([(row.source, row.language) == (source, language) for row in rows])
-        table.append({"source": source, "language": language, **cell_figures(labels, by_group, by_language, inside, slope, intercept)})
+        table.append(
+            {
+                "source": source,
+                "language": language,
+                **cell_figures(labels, by_group, by_language, inside, slope, intercept),
+            }
+        )
     chosen = np.array([row.calibrate for row in rows])
     return {
         "held_out": table,

@@ -60,7 +60,9 @@ def stream(
 def _batch(prompts: dict[str, Prompt], completions: Sequence[Completion], head: Head) -> list[Verdict]:
     for completion in completions:
         if completion.prompt_id not in prompts:
-            raise JudgingError(f"completion {completion.id!r} answers prompt {completion.prompt_id!r}, which is not given")
+            raise JudgingError(
+                f"completion {completion.id!r} answers prompt {completion.prompt_id!r}, which is not given"
+            )
     asked = [prompts[completion.prompt_id] for completion in completions]
     broken = [degenerate(completion.text, completion.truncated) for completion in completions]
     scored = [number for number, found in enumerate(broken) if not found.undecidable]
@@ -72,9 +74,7 @@ def _batch(prompts: dict[str, Prompt], completions: Sequence[Completion], head: 
     ]
 
 
-def _verdict(
-    prompt: Prompt, completion: Completion, found: Degeneration, score: float | None, head: Head
-) -> Verdict:
+def _verdict(prompt: Prompt, completion: Completion, found: Degeneration, score: float | None, head: Head) -> Verdict:
     language = on_language(completion.text, prompt.language)
     return Verdict(
         completion_id=completion.id,

@@ -18,6 +18,9 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 _DESCRIPTION = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "merges.txt")
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _ADAPTER = ("adapter_config.json",)
+_PLACES = frozenset(
+    ("_name_or_path", "transformers_version", "base_model_name_or_path", "name_or_path", "is_local", "revision")
+)
 # A file changed again within the clock's tick keeps its time stamp: what was written just now is not remembered.
 _SETTLED_SECONDS = 2.0
 
@@ -90,15 +93,7 @@ def _digest_of(path: Path, index: Path | None) -> str:
 def _without_places(path: Path) -> bytes:
     """A configuration without the entries that say where the model came from or who wrote the file."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    dropped = (
-        "_name_or_path",
-        "transformers_version",
-        "base_model_name_or_path",
-        "name_or_path",
-        "is_local",
-        "revision",
-    )
-    kept = {key: value for key, value in content.items() if key not in dropped}
+    kept = {key: value for key, value in content.items() if key not in _PLACES}
     return json.dumps(kept, sort_keys=True).encode()
 
 

@@ -135,9 +135,8 @@ class LocalEngine:
             a prompt does not fit the model's context, or memory ran out; what was answered before is in the store.
         """
         items = self._items(requests, decoding)
-        unique = sorted(
-            {i.key: i for i in reversed(items)}.values(), key=lambda i: (len(i.ids), i.request_id, i.sample)
-        )
+        once = {item.key: item for item in sorted(items, key=lambda item: item.request_id, reverse=True)}
+        unique = sorted(once.values(), key=lambda item: (len(item.ids), item.request_id, item.sample))
         calls: dict[str, Call] = {}
         for start in range(0, len(unique), decoding.batch_size):
             batch = unique[start : start + decoding.batch_size]
@@ -298,7 +297,7 @@ class LocalEngine:
         return result
 
 
-class _Reached(Exception):
+class _Reached(Exception):  # noqa: N818 - no error: the wanted layer is there
     """Ends a forward pass after the layer that is wanted."""
 
     def __init__(self, states: Tensor) -> None:

@@ -12,7 +12,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -126,7 +126,8 @@ class CallStore:
             part = list(keys[start : start + _MAX_PARAMETERS])
             marks = ", ".join("?" * len(part))
             rows = self._connection.execute(f"SELECT {_COLUMNS} FROM calls WHERE key IN ({marks})", part)
-            found.extend(Call(*row[:4], bool(row[4]), *row[5:]) for row in rows)
+            # SQLite has no booleans: truncated comes back as 0 or 1.
+            found.extend(replace(call, truncated=bool(call.truncated)) for call in (Call(*row) for row in rows))
         return found
 
     def __len__(self) -> int:

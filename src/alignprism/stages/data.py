@@ -11,8 +11,8 @@ from pathlib import Path
 from alignprism.construct.mix import mix
 from alignprism.construct.prefer import Candidate, Made, candidates_of, general_pairs, safety_pairs
 from alignprism.judging.degenerate import degenerate
+from alignprism.judging.judges import ready
 from alignprism.judging.language import on_language
-from alignprism.judging.loading import ready
 from alignprism.models.local import Decoding, Request
 from alignprism.prompts.handling import forbidden
 from alignprism.prompts.select import select_prompts
@@ -139,7 +139,7 @@ def _scored(
 
 def _scores(context: Context, listed: Sequence[tuple[str, str]]) -> list[float]:
     """The preference judge's P(harm) of (prompt, completion), in chunks so that progress shows."""
-    judge = ready(context.judges["preference"], context.cache, context.say)
+    judge = ready(context.judges["preference"], context.cache)
     advance = context.progress("judging candidates", len(listed))
     scores: list[float] = []
     for start in range(0, len(listed), _CHUNK):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from alignprism.judging.loading import ready
+from alignprism.judging.judges import ready
 from alignprism.judging.verdicts import judge
 from alignprism.models.local import Decoding, LocalEngine, Request
 from alignprism.rows import Completion, Prompt, ReferenceLikelihood, Verdict, content_id
@@ -31,7 +31,11 @@ def complete(context: Context, name: str) -> list[Path]:
 
 
 def greedy(
-    loaded: LocalEngine, prompts: Sequence[Prompt], max_new_tokens: int, batch_size: int, advance: Callable[[int, int], None] | None = None
+    loaded: LocalEngine,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    batch_size: int,
+    advance: Callable[[int, int], None] | None = None,
 ) -> list[Completion]:
     """Greedy completions as rows, in the order of the prompts."""
     decoding = Decoding(max_new_tokens=max_new_tokens, batch_size=batch_size)
@@ -66,6 +70,6 @@ def judge_completions(context: Context, name: str) -> list[Path]:
     """Stage ``judge:MODEL``: the evaluation judge's verdict on every completion."""
     completions = context.read(f"complete:{name}", "completions.parquet", Completion)
     advance = context.progress(f"verdicts on {name}", len(completions))
-    head = ready(context.judges["evaluation"], context.cache, context.say)
+    head = ready(context.judges["evaluation"], context.cache)
     verdicts = judge(context.prompts(), completions, head, lambda done: advance(done, len(completions)))
     return [context.write(f"judge:{name}", "verdicts.parquet", verdicts, Verdict)]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignprism.judging.loading import ready
+from alignprism.judging.judges import ready
 from alignprism.judging.verdicts import judge
 from alignprism.models.local import LocalEngine, load
 from alignprism.models.spec import ResolvedModel
 from alignprism.rows import Pair, Prompt, write_atomic
-from alignprism.stages.context import Cell, Context, dev_prompts
+from alignprism.stages.context import Cell, Context, cells_of, dev_prompts
 from alignprism.stages.data import write_json
 from alignprism.stages.engines import adapters_of, cell_model, start_of, taught_name
 from alignprism.stages.evaluate import greedy
@@ -54,7 +55,7 @@ def train_cell(context: Context, cell: Cell) -> list[Path]:
     check_chosen(pairs, context.judges["preference"].threshold)
     base = start_of(context, context.study.baseline)
     start = cell_model(context, cell.start, base) if cell.start else base
-    config = train_config(context.study, cell.method, cell.seed, started=cell.start is not None, rows=len(pairs))
+    config = train_config(context.study, cell.method, cell.seed)
     card = {
         "method": cell.method,
         "seed": cell.seed,
@@ -65,6 +66,11 @@ def train_cell(context: Context, cell: Cell) -> list[Path]:
     }
     dev = dev_prompts(context.study, context.prompts())
     return _fit(context, f"train:{cell.name}", cell.name, start, texts_of_pairs(pairs), config, card, dev)
+
+
+def is_cell(study: Study, name: str) -> bool:
+    """Whether a name is a trained cell of the study."""
+    return name in {cell.name for cell in cells_of(study)}
 
 
 def check_chosen(pairs: Sequence[Pair], threshold: float) -> None:
@@ -83,11 +89,11 @@ def check_chosen(pairs: Sequence[Pair], threshold: float) -> None:
             )
 
 
-def train_config(study: Study, method: str, seed: int, *, started: bool = False, rows: int = 0) -> TrainConfig:
+def train_config(study: Study, method: str, seed: int) -> TrainConfig:
     """The loop's configuration for one training of a study."""
     kind = "ift" if method == "ift" else method.split("-")[0]
     training = study.training
-    config = TrainConfig(
+    return TrainConfig(
         method=_loop_method(method),
         learning_rate=getattr(training, f"{kind}_learning_rate"),
         epochs=getattr(training, f"{kind}_epochs"),
@@ -99,11 +105,13 @@ def train_config(study: Study, method: str, seed: int, *, started: bool = False,
         seed=seed,
         checkpoint_every=training.checkpoint_every,
     )
-    if method == "ift" or not training.dev_checks:
-        return config
-    steps, checks = training_steps(config, rows), training.dev_checks
-    wanted = {max(1, round(steps * k / checks)) for k in range(1, checks + 1)} | (set() if started else {0})
-    return TrainConfig(**(asdict(config) | {"evaluate_steps": tuple(sorted(wanted))}))
+
+
+def with_dev_checks(config: TrainConfig, checks: int, rows: int, *, from_start: bool) -> TrainConfig:
+    """The configuration with `checks` dev evaluations spread evenly, the last step included; `from_start` adds step 0."""
+    steps = training_steps(config, rows)
+    wanted = {max(1, round(steps * k / checks)) for k in range(1, checks + 1)} | ({0} if from_start else set())
+    return replace(config, evaluate_steps=tuple(sorted(wanted)))
 
 
 def _loop_method(method: str) -> Method:
@@ -130,6 +138,10 @@ def _fit(
         context.say(
             f"{cell}: {dropped} of {len(texts)} rows do not fit {config.max_tokens} tokens a side and are left out"
         )
+    checks = context.study.training.dev_checks
+    if dev and checks and examples:
+        # A cell that starts from another one continues its dev curve; the others show where they began.
+        config = with_dev_checks(config, checks, len(examples), from_start=not is_cell(context.study, start.name))
     reference = _reference(context, start, weights, tokenizer, examples) if config.preference else None
     total = training_steps(config, len(examples))
     advance = context.progress(f"training {cell}", total)
@@ -137,7 +149,7 @@ def _fit(
     def report(progress: Progress) -> None:
         advance(progress.done, progress.total)
 
-    evaluate = _dev_evaluation(context, cell, tokenizer, dev) if dev and config.evaluate_steps else None
+    evaluate = _dev_evaluation(context, cell, tokenizer, dev) if config.evaluate_steps else None
     result = train(config, examples, weights, tokenizer, work, reference, evaluate, report, start_digest=start.digest)
     del weights
     gc.collect()
@@ -177,7 +189,7 @@ def _dev_evaluation(
     context: Context, cell: str, tokenizer: PreTrainedTokenizerBase, dev: Sequence[Prompt]
 ) -> Callable[[int, PreTrainedModel], Mapping[str, float]]:
     """Scores a checkpoint on the dev prompts: harm on red-team prompts, refusal on their benign twins, language."""
-    head = ready(context.judges["evaluation"], context.cache, context.say)
+    head = ready(context.judges["evaluation"], context.cache)
 
     def evaluate(step: int, model: PreTrainedModel) -> Mapping[str, float]:
         advance = context.progress(f"{cell}: dev after {step} steps", len(dev))
@@ -220,7 +232,9 @@ def _publish(
         _name_base(temporary, context.study.models[context.study.baseline].source)
     else:
         assert result.model is not None
-        (work / result.model).rename(temporary)
+        # A copy: a kill before `publish` must find the trained model where training.json says it is.
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(work / result.model, temporary)
         tokenizer.save_pretrained(str(temporary))
     write_atomic(temporary / CARD_FILE, json.dumps(card, indent=1, sort_keys=True).encode())
     write_atomic(temporary / "README.md", _model_card(cell, card, context.study).encode())
