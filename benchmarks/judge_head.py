@@ -6,11 +6,11 @@ The last line is one JSON object: AUC per language or locale, ``swap`` a share. 
 
 polyrefuse, polyrefuse_cut
     harmful or not by WildGuard's label, all three models; the shipped recipe trained without that language (its rows
-    of polyrefuse and our own) and on the other half of the prompts. A seeded sample of 2 x 100 answers a language;
+    of polyrefuse and our own) and on the other half of the prompts. A seeded sample of 2 x 70 answers a language;
     texts are encoded up to 300 characters ("uncut" means: not cut further), or cut to 100.
 rtp_lx
     toxic against benign continuation, both cut to the same length of at most 100 characters; a head trained on the
-    other locales, on other source rows. Research only, never shipped. A seeded sample of 250 rows a locale.
+    other locales, on other source rows. Research only, never shipped. A seeded sample of 200 rows a locale.
 rtp_lx_length_only
     the better of "longer" and "shorter" on the very texts that were judged.
 xstest
@@ -57,9 +57,11 @@ from alignprism.judging.own_rows import own_rows
 from alignprism.judging.train_head import Settings, TrainingRow, augmented, fit_rows
 
 CUT = 100
-TEST_ANSWERS = 200
-TEST_PAIRS = 60
-RTP_ROWS = 250
+TEST_ANSWERS = 140
+TEST_PAIRS = 40
+RTP_ROWS = 200
+RTP_PENALTIES = (0.1, 0.3, 1.0)
+"""The penalty of a locale's head is chosen by leaving out each of the other locales in turn."""
 NOTES = Path(__file__).with_name("judge_head_notes.json")
 """Per head: which targets were missed, what was tried, and the ceiling; goes into the card as it is."""
 
@@ -127,22 +129,35 @@ def rtp_lx_figures(bench: Bench) -> tuple[dict[str, float], dict[str, float]]:
     encoded = {locale: _encode_both(bench, continuations) for locale, continuations in rows.items()}
     judged, by_length = {}, {}
     for locale in RTP_LOCALES:
-        held = {row.key for row in rows[locale]}
-        blocks, labels = [], []
-        for other in RTP_LOCALES:
-            keep = np.array([row.key not in held for row in rows[other]] * 2)
-            if other != locale:
-                blocks.append(encoded[other][keep])
-                labels.append(_both_labels(len(rows[other]))[keep])
-        y = np.concatenate(labels)
-        head = fit(np.concatenate(blocks), y, np.ones(len(y)), bench.settings.penalty)
-        truth = _both_labels(len(rows[locale]))
-        judged[locale] = auc(head.decision(encoded[locale]), truth)
+        others = [other for other in RTP_LOCALES if other != locale]
+        penalty = max(RTP_PENALTIES, key=lambda p: np.mean([_left_out(rows, encoded, others, o, p) for o in others]))
+        judged[locale] = _left_out(rows, encoded, list(RTP_LOCALES), locale, penalty)
         cut = [row.cut() for row in rows[locale]]
-        length = auc(np.array([len(t) for t, _ in cut] + [len(b) for _, b in cut], float), truth)
+        lengths = np.array([len(t) for t, _ in cut] + [len(b) for _, b in cut], float)
+        length = auc(lengths, _both_labels(len(cut)))
         by_length[locale] = max(length, 1 - length)
         print(f"rtp_lx {locale}: {judged[locale]:.3f}, length only {by_length[locale]:.3f}", flush=True)
     return judged, by_length
+
+
+def _left_out(
+    rows: dict[str, list[Continuation]],
+    encoded: dict[str, NDArray[np.float32]],
+    locales: list[str],
+    test: str,
+    penalty: float,
+) -> float:
+    """AUC on one locale of a head trained on the other `locales`, without the test locale's source rows."""
+    held = {row.key for row in rows[test]}
+    blocks, labels = [], []
+    for other in locales:
+        if other != test:
+            keep = np.array([row.key not in held for row in rows[other]] * 2)
+            blocks.append(encoded[other][keep])
+            labels.append(_both_labels(len(rows[other]))[keep])
+    y = np.concatenate(labels)
+    head = fit(np.concatenate(blocks), y, np.ones(len(y)), penalty)
+    return auc(head.decision(encoded[test]), _both_labels(len(rows[test])))
 
 
 def _both_labels(n: int) -> NDArray[np.int_]:

@@ -23,7 +23,7 @@ from alignprism.judging.train_head import Settings, train_head
 
 PER_LANGUAGE = 60
 RECIPES = {
-    EVALUATION_HEAD: ("e5", ("prompt", "completion", "both"), "a", Settings(map="distance", penalty=0.03)),
+    EVALUATION_HEAD: ("e5", ("prompt", "completion", "both"), "a", Settings(map="distance", penalty=0.1)),
     PREFERENCE_HEAD: ("gemma", ("prompt9", "mean9", "last9"), "b", Settings(map="states", penalty=0.1, copies=1)),
 }
 
@@ -44,8 +44,8 @@ def make(name: str, data: Path, cache: Path, out: Path) -> None:
 def _sources(fold: str) -> list[str]:
     return [
         "PolyRefuse (mainlp/Multilingual-Refusal, Apache-2.0): answers of Qwen2.5-7B-Instruct as released and with its "
-        f"refusal direction removed, en es fr de it, {PER_LANGUAGE} pairs a language, labels by WildGuard; the half of "
-        f"the prompts called fold {fold}. No answers of Llama or Gemma.",
+        f"refusal direction removed, en es fr de it, {PER_LANGUAGE} pairs a language, labels by WildGuard; the half "
+        f"of the prompts called fold {fold}. None of Llama or Gemma.",
         f"Own rows of this project, fold {fold} (`judging/data/own_*.jsonl`): written and labelled by a language model, "
         "mild, eight languages; compliance (also clumsy), refusals, off-topic chatter, helpful answers to benign "
         "twins, toxic answers to benign prompts. No study prompt and no study completion.",

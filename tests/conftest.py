@@ -10,6 +10,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 
+# The tiny model and its finished run, shared by the tests of the pipeline and the command line.
+pytest_plugins = ["tiny_model"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

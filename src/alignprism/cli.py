@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -232,6 +233,7 @@ def _shipped_study(size: str) -> str:
 
 
 def _run(study: Study, folder: Path, dry_run: bool, fail_if: list[str] | None) -> None:
+    _quiet_libraries()
     from alignprism import pipeline
 
     conditions = [parse_condition(text) for text in fail_if or []]
@@ -255,6 +257,15 @@ def _run(study: Study, folder: Path, dry_run: bool, fail_if: list[str] | None) -
         reporter.say(f"{folder}: nothing to compute")
     _say_outcome(folder)
     _check(folder, conditions)
+
+
+def _quiet_libraries() -> None:
+    """Their own progress bars and deprecation notes would stand between ours; errors still come through."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate|torch)\b")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def _say_plan(layout: Any, todo: list[Any]) -> None:

@@ -20,8 +20,8 @@ from alignprism.models.embedded import describe, embedded
 from alignprism.models.identity import weights_digest
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
 from alignprism.prompts.select import select_prompts
-from alignprism.rows import Prompt, content_id
-from alignprism.run_folder import RunFolder, open_run
+from alignprism.rows import Prompt, content_id, write_atomic
+from alignprism.run_folder import RunFolder, open_run, read_manifest
 from alignprism.study import Study, StudyError, dump
 
 STAGE_VERSION = 1
@@ -265,7 +265,8 @@ def pending(layout: Plan) -> list[Stage]:
     names: set[str] = set()
     for stage in layout.stages:
         ready = not names.intersection(stage.inputs)
-        if not ready or not layout.run.done(stage.name, stage_key(stage, layout.run)):
+        run = layout.run
+        if not ready or run.damaged(stage.name) or not run.done(stage.name, stage_key(stage, run)):
             todo.append(stage)
             names.add(stage.name)
     return todo
@@ -276,8 +277,10 @@ def execute(layout: Plan, cache: Path, reporter: Reporter) -> Outcome:
     outcome = Outcome()
     run, study = layout.run, layout.study
     with _locked(run.path):
-        (run.path / "study.yaml").write_text(dump(study), encoding="utf-8")
+        # Another process may have worked here since the plan was made.
+        run.manifest = read_manifest(run.path / "manifest.json")
         _freeze(layout)
+        write_atomic(run.path / "study.yaml", dump(study).encode())
         context = stages.Context(study, run, cache, layout.models, layout.judges, reporter.say, reporter.progress)
         for number, stage in enumerate(layout.stages, 1):
             for name in run.damaged(stage.name):
@@ -290,10 +293,12 @@ def execute(layout: Plan, cache: Path, reporter: Reporter) -> Outcome:
             if done:
                 outcome.skipped.append(stage.name)
                 continue
+            run.begin(stage.name, key)
             started = time.monotonic()
             outputs = stage.work(context)
-            run.record(stage.name, key, outputs, time.monotonic() - started)
+            # One save for both: a kill between them would lose an evaluation from the count.
             _note(layout, stage.name)
+            run.record(stage.name, key, outputs, time.monotonic() - started)
             outcome.ran.append(stage.name)
     return outcome
 
@@ -355,7 +360,6 @@ def _note(layout: Plan, stage: str) -> None:
             "trained_from": base.name,
             "digest": digest,
         }
-    layout.run.save()
 
 
 def estimate_minutes(todo: Sequence[Stage]) -> float:

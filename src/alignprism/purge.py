@@ -39,8 +39,10 @@ def purge_run(path: Path) -> int:
         row_type = _FILES.get(file.name)
         if row_type is not None:
             removed += _purge_file(file, row_type)
-    for damaged in sorted(path.rglob("*.damaged*")):
-        damaged.unlink()
+    # Set aside as damaged, or left half written by a kill: not readable as rows, but texts all the same.
+    for left in [*path.rglob("*.damaged*"), *path.rglob(".*.tmp")]:
+        if left.is_file():
+            left.unlink()
     if (path / "calls.sqlite").is_file():
         with CallStore(path / "calls.sqlite") as store:
             removed += store.purge_texts()

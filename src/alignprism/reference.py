@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from alignprism.study import Study, dump, keys
 
@@ -33,15 +34,16 @@ def command_page() -> str:
         "Environment: `ALIGNPRISM_CACHE` (where models lie; default `~/.cache/alignprism`), `HF_HUB_OFFLINE=1` (ask no hub).\n"
     ]
     for path, command in commands(typer.main.get_command(app), "alignprism"):
-        with click.Context(command, info_name=path, terminal_width=100, max_content_width=100) as context:
+        with command.context_class(command, info_name=path, terminal_width=100, max_content_width=100) as context:
             parts.append(f"## {path}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 
 
-def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Every command below one, with its full name, the group itself first."""
+    # Typer carries its own copy of click, whose classes have no public name.
     yield path, command
-    if isinstance(command, click.Group):
+    if isinstance(command, TyperGroup):
         for name in sorted(command.commands):
             yield from commands(command.commands[name], f"{path} {name}")
 

@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -81,6 +82,14 @@ class RunFolder:
             target = source.with_name(f"{source.name}.damaged{count}")
         source.rename(target)
         return target
+
+    def begin(self, stage: str, key: str) -> None:
+        """Make ready for a stage: what an interrupted run left under the same key is kept, anything else is removed."""
+        working = self.manifest.setdefault("working", {})
+        if working.get(stage) != key:
+            shutil.rmtree(self.stage_folder(stage), ignore_errors=True)
+            working[stage] = key
+            self.save()
 
     def record(self, stage: str, key: str, outputs: list[Path], seconds: float) -> None:
         """Enter a finished stage: key, sha256 of each output, time."""

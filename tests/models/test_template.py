@@ -29,15 +29,13 @@ def test_one_bos_and_the_end_of_turn_last(tokenizer: PreTrainedTokenizerBase, pr
     assert template.decode(tokenizer, after) == completion
 
 
-def test_gemmas_turn_tokens_are_used_where_the_vocabulary_has_them() -> None:
-    assert template.render(WITH_TURNS, "Hi") == "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n"
-    assert template.end_of_turn_id(WITH_TURNS) == WITH_TURNS.convert_tokens_to_ids("<end_of_turn>")
-    assert template.stop_ids(WITH_TURNS) == {WITH_TURNS.eos_token_id, template.end_of_turn_id(WITH_TURNS)}
-
-
-def test_any_other_base_model_gets_plain_words_and_eos() -> None:
-    assert template.render(PLAIN, "Hi") == "<bos>User: Hi\nAssistant: "
-    assert template.end_of_turn_id(PLAIN) == PLAIN.eos_token_id
+@pytest.mark.parametrize("tokenizer", [WITH_TURNS, PLAIN])
+def test_a_base_model_gets_plain_words_and_eos_even_where_it_has_turn_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    assert template.render(tokenizer, "Hi") == "<bos>User: Hi\nAssistant:\n"
+    assert template.end_of_turn_id(tokenizer) == tokenizer.eos_token_id
+    assert template.stop_ids(tokenizer) == {tokenizer.eos_token_id}
 
 
 def test_the_whole_conversation_is_prompt_then_completion() -> None:
@@ -58,9 +56,9 @@ def test_a_template_of_the_models_own_is_kept(smollm2_folder: Path) -> None:
 def test_gemma_gets_exactly_one_bos(gemma_folder: Path) -> None:
     tokenizer = template.with_chat_template(AutoTokenizer.from_pretrained(gemma_folder))
     ids = template.prompt_ids(tokenizer, "Bonjour")
-    assert ids[:3] == [2, 105, 2364]
+    assert ids[0] == 2
     assert ids.count(2) == 1
-    assert template.completion_ids(tokenizer, "Salut")[-1] == 106
+    assert template.completion_ids(tokenizer, "Salut")[-1] == tokenizer.eos_token_id == 1
 
 
 def test_without_a_template_the_error_says_what_to_call() -> None:

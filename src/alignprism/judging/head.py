@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,8 @@ class Head:
     digest: str
     card: dict[str, Any] = field(default_factory=dict)
     encoder: Encoder | None = None
+    card_text: str = ""
+    """The card for people (``card.md``), as Markdown."""
 
     @property
     def name(self) -> str:
@@ -104,7 +106,9 @@ class Head:
             raise HeadError(f"{folder}: feature map {recipe.map!r} is unknown; known: {', '.join(MAPS)}")
         card_file = folder / "card.json"
         card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.exists() else {}
-        return cls(recipe, linear, prompts, hashlib.sha256(data).hexdigest()[:16], card)
+        text_file = folder / "card.md"
+        text = text_file.read_text(encoding="utf-8") if text_file.exists() else ""
+        return cls(recipe, linear, prompts, hashlib.sha256(data).hexdigest()[:16], card, card_text=text)
 
     def save(self, folder: Path) -> None:
         """Write ``head.npz`` (deterministic bytes, so the digest says what the head is) and ``card.json``."""
@@ -132,7 +136,7 @@ class Head:
                 f"head {self.name!r} was trained on other weights of encoder {encoder.name!r} "
                 f"({self.recipe.encoder_identity}) than those installed ({encoder.identity})"
             )
-        return Head(self.recipe, self.linear, self.training_prompt_digests, self.digest, self.card, encoder)
+        return replace(self, encoder=encoder)
 
     def score(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float64]:
         """Calibrated P(harm), shape (n,), rounded to ``DECIMALS``.

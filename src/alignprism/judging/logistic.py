@@ -41,7 +41,8 @@ def balanced_weights(labels: NDArray[np.int_], strata: list[str]) -> NDArray[np.
             cell = inside & (labels == label)
             if cell.any() and cell.sum() < inside.sum():
                 weights[cell] = 0.5 * inside.sum() / cell.sum()
-    return weights / weights.mean()
+    scaled: NDArray[np.float64] = weights / weights.mean()
+    return scaled
 
 
 def fit(x: Floats, labels: NDArray[np.int_], weights: NDArray[np.float64], penalty: float) -> Linear:

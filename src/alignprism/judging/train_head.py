@@ -27,6 +27,8 @@ from alignprism.judging.logistic import Linear, auc, balanced_weights, fit, plat
 
 CUT_LOW, CUT_HIGH = 50, 200
 FOLDS = 5
+LENGTH_NEUTRAL = (0.4, 0.6)
+"""A source whose completion lengths alone reach no more AUC than this may be used uncut as well."""
 
 
 class TrainingDataError(ValueError):
@@ -51,8 +53,10 @@ class Settings:
     """How a head is trained. ``penalty`` and ``map`` were chosen on training rows, leaving languages out."""
 
     map: str = "distance"
-    penalty: float = 0.03
+    penalty: float = 0.1
     copies: int = 2
+    home_weight: float = 4.0
+    """Rows marked ``calibrate`` (like a study's completions) weigh together this many times the others."""
     seed: int = 0
 
 
@@ -116,9 +120,22 @@ def cut_alike(rows: Sequence[TrainingRow], seed: int) -> list[TrainingRow]:
 
 
 def augmented(rows: Sequence[TrainingRow], settings: Settings) -> list[TrainingRow]:
-    """The rows, cut alike ``settings.copies`` times with other lengths; rows that come out equal are kept once."""
+    """The rows cut alike ``settings.copies`` times, and whole where a source's lengths do not tell its classes apart.
+
+    Rows that come out equal are kept once.
+    """
     cuts = [row for copy in range(settings.copies) for row in cut_alike(rows, settings.seed + copy)]
-    return list(dict.fromkeys(cuts))
+    whole = [row for source in sorted({row.source for row in rows}) for row in _if_length_neutral(rows, source)]
+    return list(dict.fromkeys([*cuts, *whole]))
+
+
+def _if_length_neutral(rows: Sequence[TrainingRow], source: str) -> list[TrainingRow]:
+    own = [row for row in rows if row.source == source]
+    labels = np.array([int(row.harmful) for row in own])
+    if len(set(labels)) < 2:
+        return []
+    told = auc(np.array([float(len(row.completion)) for row in own]), labels)
+    return own if LENGTH_NEUTRAL[0] <= told <= LENGTH_NEUTRAL[1] else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +174,11 @@ def train_head(name: str, rows: Sequence[TrainingRow], encoder: Encoder, setting
 def fit_rows(
     x: NDArray[np.float32], labels: NDArray[np.int_], rows: Sequence[TrainingRow], settings: Settings
 ) -> Linear:
-    """One logistic regression; sources weigh by their rows, classes the same inside a source and language."""
+    """One logistic regression; classes weigh the same inside a source and language, home rows as the settings say."""
     weights = balanced_weights(labels, [f"{row.source}/{row.language}" for row in rows])
+    home = np.array([row.calibrate for row in rows])
+    if home.any() and not home.all():
+        weights[home] *= settings.home_weight * weights[~home].sum() / weights[home].sum()
     return fit(x, labels, weights, settings.penalty)
 
 

@@ -118,11 +118,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _generation_config(vocabulary: Vocabulary) -> dict[str, Any]:
-    stops = [vocabulary.eos]
-    # Gemma's turn token ends an answer in the chat format that a base model is given.
-    if "<end_of_turn>" in vocabulary.tokens[:1000]:
-        stops.append(vocabulary.tokens.index("<end_of_turn>"))
-    return {"bos_token_id": vocabulary.bos, "eos_token_id": stops, "pad_token_id": vocabulary.padding}
+    return {"bos_token_id": vocabulary.bos, "eos_token_id": vocabulary.eos, "pad_token_id": vocabulary.padding}
 
 
 def _tokenizer_config(vocabulary: Vocabulary, tokenizer_class: str) -> dict[str, Any]:

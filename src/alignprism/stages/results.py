@@ -133,7 +133,9 @@ def _document(
             "test": manifest["test"],
             "versions": manifest["versions"],
             "machine": manifest["machine"],
-            "stages": {name: entry["key"] for name, entry in manifest["stages"].items()},
+            "stages": {
+                name: entry["key"] for name, entry in manifest["stages"].items() if name not in ("results", "report")
+            },
             "seeds": manifest["seeds"],
             "sources": sorted({p.source for p in prompts.values()}),
         },
@@ -218,7 +220,7 @@ def warnings(
             rise = find(rows, metric, model, test, PAIRED).estimate
             if rise is not None and rise > SIDE_EFFECT:
                 found.append({"kind": kind, "text": f"{model}: {what} rose by {100 * rise:.0f} points"})
-    if study.allow_shared_judge and study.judges.preference == study.judges.evaluation:
+    if study.methods and study.allow_shared_judge and study.judges.preference == study.judges.evaluation:
         found.append(
             {
                 "kind": "shared judge",
