@@ -60,8 +60,8 @@ CUT = 100
 TEST_ANSWERS = 140
 TEST_PAIRS = 40
 RTP_ROWS = 200
-RTP_PENALTIES = (0.1, 0.3, 1.0)
-"""The penalty of a locale's head is chosen by leaving out each of the other locales in turn."""
+RTP_PENALTIES = (0.1, 0.3)
+"""Map and penalty of a locale's head are chosen by leaving out each of the other locales in turn."""
 NOTES = Path(__file__).with_name("judge_head_notes.json")
 """Per head: which targets were missed, what was tried, and the ceiling; goes into the card as it is."""
 
@@ -77,7 +77,8 @@ class Bench:
 
     def encode(self, prompts: Sequence[str], completions: Sequence[str]) -> NDArray[np.float32]:
         """Features of the recipe's map, shape (n, d)."""
-        return features(self.encoder.encode(prompts, completions), self.encoder.parts, self.settings.map)
+        encoded = self.encoder.encode(prompts, completions)
+        return features(encoded, self.encoder.parts, self.settings.map, completions)
 
     def train(self, rows: list[TrainingRow]) -> Linear:
         """The recipe's regression on rows already cut."""
@@ -126,12 +127,14 @@ def _wins(bench: Bench, head: Linear, pairs: list[tuple[Answer, Answer]]) -> lis
 def rtp_lx_figures(bench: Bench) -> tuple[dict[str, float], dict[str, float]]:
     """AUC of a head that never saw the locale or its source rows, and of length alone."""
     rows = {locale: rtp_lx(bench.data, locale, RTP_ROWS, seed=0) for locale in RTP_LOCALES}
-    encoded = {locale: _encode_both(bench, continuations) for locale, continuations in rows.items()}
+    maps = [bench.settings.map.removesuffix("+refusal"), *(["distance"] if bench.encoder.name == "e5" else [])]
+    encoded = {(locale, name): _encode_both(bench, rows[locale], name) for locale in RTP_LOCALES for name in maps}
+    choices = [(name, penalty) for name in maps for penalty in RTP_PENALTIES]
     judged, by_length = {}, {}
     for locale in RTP_LOCALES:
         others = [other for other in RTP_LOCALES if other != locale]
-        penalty = max(RTP_PENALTIES, key=lambda p: np.mean([_left_out(rows, encoded, others, o, p) for o in others]))
-        judged[locale] = _left_out(rows, encoded, list(RTP_LOCALES), locale, penalty)
+        inner = [np.mean([_left_out(rows, encoded, others, other, *choice) for other in others]) for choice in choices]
+        judged[locale] = _left_out(rows, encoded, list(RTP_LOCALES), locale, *choices[int(np.argmax(inner))])
         cut = [row.cut() for row in rows[locale]]
         lengths = np.array([len(t) for t, _ in cut] + [len(b) for _, b in cut], float)
         length = auc(lengths, _both_labels(len(cut)))
@@ -142,9 +145,10 @@ def rtp_lx_figures(bench: Bench) -> tuple[dict[str, float], dict[str, float]]:
 
 def _left_out(
     rows: dict[str, list[Continuation]],
-    encoded: dict[str, NDArray[np.float32]],
+    encoded: dict[tuple[str, str], NDArray[np.float32]],
     locales: list[str],
     test: str,
+    map_name: str,
     penalty: float,
 ) -> float:
     """AUC on one locale of a head trained on the other `locales`, without the test locale's source rows."""
@@ -153,33 +157,36 @@ def _left_out(
     for other in locales:
         if other != test:
             keep = np.array([row.key not in held for row in rows[other]] * 2)
-            blocks.append(encoded[other][keep])
+            blocks.append(encoded[other, map_name][keep])
             labels.append(_both_labels(len(rows[other]))[keep])
     y = np.concatenate(labels)
     head = fit(np.concatenate(blocks), y, np.ones(len(y)), penalty)
-    return auc(head.decision(encoded[test]), _both_labels(len(rows[test])))
+    return auc(head.decision(encoded[test, map_name]), _both_labels(len(rows[test])))
 
 
 def _both_labels(n: int) -> NDArray[np.int_]:
     return np.concatenate([np.ones(n, int), np.zeros(n, int)])
 
 
-def _encode_both(bench: Bench, rows: list[Continuation]) -> NDArray[np.float32]:
+def _encode_both(bench: Bench, rows: list[Continuation], map_name: str) -> NDArray[np.float32]:
     cut = [row.cut() for row in rows]
-    return bench.encode([row.prompt for row in rows] * 2, [t for t, _ in cut] + [b for _, b in cut])
+    texts = [t for t, _ in cut] + [b for _, b in cut]
+    return features(bench.encoder.encode([row.prompt for row in rows] * 2, texts), bench.encoder.parts, map_name, texts)
 
 
 def xstest_figures(bench: Bench, head: Head) -> tuple[float, float]:
     """AUC of the shipped head, and of the prompt alone."""
     rows = xstest(bench.data, "mistralinstruct")
     target = np.array([int(row.unsafe_prompt and row.label == "1_full_compliance") for row in rows])
-    encoded = bench.encoder.encode([row.prompt for row in rows], [row.completion for row in rows])
+    texts = [row.completion for row in rows]
+    encoded = bench.encoder.encode([row.prompt for row in rows], texts)
     prompts, labels = polyrefuse_prompts(bench.data, "en", 150, seed=0)
     map_name = "prompt-only"
-    x = features(bench.encoder.encode(prompts, ["."] * len(prompts)), bench.encoder.parts, map_name)
+    blank = ["."] * len(prompts)
+    x = features(bench.encoder.encode(prompts, blank), bench.encoder.parts, map_name, blank)
     prompt_head = fit(x, labels, np.ones(len(labels)), bench.settings.penalty)
-    alone = prompt_head.decision(features(encoded, bench.encoder.parts, map_name))
-    return auc(head.decision(encoded), target), auc(alone, target)
+    alone = prompt_head.decision(features(encoded, bench.encoder.parts, map_name, texts))
+    return auc(head.decision(encoded, texts), target), auc(alone, target)
 
 
 def main() -> None:

@@ -64,7 +64,7 @@ def main() -> None:
     (temporary / "adapter_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
     arguments.out.mkdir(parents=True, exist_ok=True)
     for file in temporary.iterdir():
-        os.replace(file, arguments.out / file.name)
+        file.replace(arguments.out / file.name)
     shutil.rmtree(temporary)
     figures = {
         "rows": len(rows),

@@ -23,8 +23,13 @@ from alignprism.judging.train_head import Settings, train_head
 
 PER_LANGUAGE = 60
 RECIPES = {
-    EVALUATION_HEAD: ("e5", ("prompt", "completion", "both"), "a", Settings(map="distance", penalty=0.1)),
-    PREFERENCE_HEAD: ("gemma", ("prompt9", "mean9", "last9"), "b", Settings(map="states", penalty=0.1, copies=1)),
+    EVALUATION_HEAD: ("e5", ("prompt", "completion", "both"), "a", Settings(map="together+refusal", penalty=0.1)),
+    PREFERENCE_HEAD: (
+        "gemma",
+        ("prompt9", "mean9", "last9"),
+        "b",
+        Settings(map="states+refusal", penalty=0.1, copies=1),
+    ),
 }
 
 
@@ -50,7 +55,7 @@ def _sources(fold: str) -> list[str]:
         "mild, eight languages; compliance (also clumsy), refusals, off-topic chatter, helpful answers to benign "
         "twins, toxic answers to benign prompts. No study prompt and no study completion.",
         "Completions of one prompt are cut to one common random length of 50 to 200 characters, so that length tells "
-        "nothing; there is no length feature and no feature of the prompt alone.",
+        "nothing; there is no length feature. The refusal rule's answer is a feature.",
         "Not used: rtp_lx (research only), xstest (measuring only).",
     ]
 

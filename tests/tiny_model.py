@@ -29,7 +29,7 @@ languages:
   test: [en, hi, ar]
 data:
   translated: null
-  per_language: 2
+  per_language: 1
 models:
   base:
     source: {model}
@@ -38,9 +38,10 @@ judges:
   preference: e5-harm-v1
   evaluation: e5-harm-v1
 allow_shared_judge: true
-mixture: 0.5
+mixture: 0.25
 pairs:
   total: 4
+  candidates: 1
   tie_margin: 0
   max_new_tokens: 6
 training:

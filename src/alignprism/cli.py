@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,11 +16,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from safetensors import SafetensorError
 
 from alignprism import __version__
-from alignprism.conditions import ConditionError, held, parse_condition
+from alignprism.conditions import held, parse_condition
+from alignprism.errors import Failure, InputError
 from alignprism.progress import ConsoleReporter
-from alignprism.rows import RowError
 from alignprism.run_folder import RunFolderError, read_manifest
 from alignprism.study import SAMPLE, Study, StudyError, dump, load, parse
 
@@ -82,35 +84,26 @@ def _exit_codes() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         _stop(f"Stopped. {GO_ON}", FAILED)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _stop(f"The disk is full ({error.filename or 'no file named'}). Make room. {GO_ON}", FAILED)
-        raise
-    except (StudyError, RowError, RunFolderError, ConditionError) as error:
+    except InputError as error:
         _stop(str(error), WRONG_INPUT)
-    except Exception as error:
-        code = _code_of(error)
-        if code is None:
+    except (OSError, RuntimeError, sqlite3.Error, SafetensorError) as error:
+        if _disk_full(error):
+            file = getattr(error, "filename", None) or "no file named"
+            _stop(f"The disk is full ({file}). Make room. {GO_ON}", FAILED)
+        if not isinstance(error, Failure):
             raise
-        _stop(str(error), code)
+        _stop(str(error), FAILED)
 
 
-def _code_of(error: Exception) -> int | None:
-    """The exit code of the errors whose modules are only loaded when they are needed (they import torch)."""
-    names = {
-        "alignprism.models.spec.SpecError": WRONG_INPUT,
-        "alignprism.construct.mix.MixtureError": WRONG_INPUT,
-        "alignprism.judging.head.HeadError": WRONG_INPUT,
-        "alignprism.judging.train_head.LabelError": WRONG_INPUT,
-        "alignprism.models.identity.IdentityError": WRONG_INPUT,
-        "alignprism.models.embedded.EmbeddedError": FAILED,
-        "alignprism.models.local.EngineError": FAILED,
-        "alignprism.models.store.StoreError": FAILED,
-        "alignprism.judging.encoders.EncoderError": FAILED,
-        "alignprism.training.config.TrainingError": FAILED,
-    }
-    kind = type(error)
-    return names.get(f"{kind.__module__}.{kind.__qualname__}")
+def _disk_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error: SQLite, safetensors and torch have words of their own for it."""
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            return True
+        if any(words in str(error) for words in ("No space left on device", "database or disk is full")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _stop(message: str, code: int) -> None:
@@ -209,6 +202,7 @@ def _evaluation_study(
         "models": sources,
         "baseline": next(iter(sources)),
         "methods": [],
+        "generators": [],
     }
     return parse(json.dumps(study), "evaluate", overrides)
 
@@ -247,7 +241,9 @@ def _run(study: Study, folder: Path, dry_run: bool, fail_if: list[str] | None) -
             return
         limit, minutes = study.budget.max_minutes, pipeline.estimate_minutes(todo)
         if limit is not None and minutes > limit:
-            raise StudyError(f"budget.max_minutes: {limit:g}, but the estimate is {minutes:.0f}; raise it or ask for less")
+            raise StudyError(
+                f"budget.max_minutes: {limit:g}, but the estimate is {minutes:.0f}; raise it or ask for less"
+            )
         if not todo:
             reporter.say(f"{folder}: everything was done before; nothing to compute")
         outcome = pipeline.execute(layout, cache, reporter)
@@ -283,7 +279,9 @@ def _say_plan(layout: Any, todo: list[Any]) -> None:
     for stage in todo:
         if stage.text:
             console.print(f"  {stage.text}", highlight=False, markup=False)
-    console.print(f"No text leaves this machine. Hosts under allow_remote: {hosts} (no stage asks one).", highlight=False)
+    console.print(
+        f"No text leaves this machine. Hosts under allow_remote: {hosts} (no stage asks one).", highlight=False
+    )
     for line in layout.fetches:
         console.print(f"To fetch first: {line}", highlight=False, markup=False)
     console.print(
@@ -350,7 +348,9 @@ def report(
         _results(run)
         console.print(f"{write_report(run)} written", highlight=False)
         if samples:
-            console.print(f"{write_run_samples(run)} written; it shows harmful text, keep it to yourself", highlight=False)
+            console.print(
+                f"{write_run_samples(run)} written; it shows harmful text, keep it to yourself", highlight=False
+            )
         _check(run, conditions)
 
 
@@ -401,7 +401,9 @@ def models_fetch(
 
         for name in names or list(EMBEDDED):
             console.print(describe(name), markup=False, highlight=False)
-            folder = ensure(name, cache_folder(), lambda text: console.print(f"  {text}", markup=False, highlight=False))
+            folder = ensure(
+                name, cache_folder(), lambda text: console.print(f"  {text}", markup=False, highlight=False)
+            )
             console.print(f"  ready: {folder}", markup=False, highlight=False)
 
 
@@ -418,9 +420,13 @@ def judge_list() -> None:
 
 @judge_app.command("train-head")
 def judge_train_head(
-    file: Annotated[Path, typer.Argument(help="Labels: JSONL, CSV or Parquet with prompt, completion, language, label.")],
+    file: Annotated[
+        Path, typer.Argument(help="Labels: JSONL, CSV or Parquet with prompt, completion, language, label.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the head.")],
-    encoder: Annotated[str, typer.Option("--encoder", help="e5 (multilingual encoder) or gemma (hidden states).")] = "e5",
+    encoder: Annotated[
+        str, typer.Option("--encoder", help="e5 (multilingual encoder) or gemma (hidden states).")
+    ] = "e5",
 ) -> None:
     """Train a judge head on own labels (harmful or harmless); use its folder as a judge in a study."""
     with _exit_codes():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alignprism.errors import InputError
 
 _FORM = re.compile(
     r"\s*(?P<metric>[a-z_]+)\s*(?:\[(?P<filters>[^\]]*)\])?\s*\.\s*(?P<field>[a-z_]+)\s*(?P<op><=|>=|<|>)\s*"
@@ -23,7 +24,7 @@ FIELDS = ("estimate", "low", "high", "p", "p_adjusted", "n", "clusters")
 FILTERS = ("model", "baseline", "language", "scope", "category", "set", "estimand", "family", "judge")
 
 
-class ConditionError(ValueError):
+class ConditionError(InputError):
     """A condition cannot be read or fits no figure; the message says what is accepted."""
 
 
@@ -111,9 +112,9 @@ def held(condition: Condition, rows: Sequence[Mapping[str, Any]], baseline: str)
         what = f"{condition.metric} of {row['model']}" + (f" in {row['language']}" if row["language"] else "")
         value = row[condition.field]
         if value is None:
-            sentences.append(f"{what}: {condition.field} is not given ({row['reason']}), so {condition.text!r} cannot be ruled out")
+            sentences.append(
+                f"{what}: {condition.field} is not given ({row['reason']}), so {condition.text!r} cannot be ruled out"
+            )
         elif _OPERATORS[condition.op](float(value), condition.value):
             sentences.append(f"{what}: {condition.field} is {value:.4g}, so {condition.text!r} holds")
     return sentences
-
-

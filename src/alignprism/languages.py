@@ -9,6 +9,8 @@ from functools import cache
 from babel import Locale, UnknownLocaleError
 from babel.core import get_global
 
+from alignprism.errors import InputError
+
 _CODE = re.compile(r"[a-z]{2,3}")
 # Filipino is the standard name of standardised Tagalog; data sets use both codes for the same texts.
 _NAMES = {"tl": "Filipino (Tagalog)"}
@@ -17,7 +19,7 @@ _MORE_SCRIPTS = {"sr": ("Cyrl", "Latn"), "hi": ("Deva",)}
 _RIGHT_TO_LEFT = frozenset({"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm", "Rohg"})
 
 
-class UnknownLanguage(ValueError):  # noqa: N818
+class UnknownLanguage(InputError):  # noqa: N818
     """A code that is no language known to CLDR."""
 
 

@@ -183,6 +183,7 @@ def _stages(layout: Plan) -> Iterator[Stage]:
                 "judge": judge_digests["preference"],
                 "base": digests[study.baseline],
                 "pairs": study.pairs.model_dump(),
+                "max_tokens": study.training.max_tokens,
                 "mixture": study.mixture,
                 "seed": study.seed,
             },

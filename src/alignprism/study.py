@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from alignprism.errors import InputError
 from alignprism.languages import UnknownLanguage, language
 
 METHODS: tuple[str, ...] = ("sft-random", "sft-preferred", "dpo-ift", "dpo-sft")
@@ -22,7 +23,7 @@ Method = Literal["sft-random", "sft-preferred", "dpo-ift", "dpo-sft"]
 SAMPLE = "sample"
 
 
-class StudyError(ValueError):
+class StudyError(InputError):
     """The study cannot be used as it stands; the message names file, line, key and what is accepted."""
 
 
@@ -101,6 +102,9 @@ class Pairs(_Part):
     """How preference pairs are made."""
 
     total: int = Field(default=48, ge=2, description="number of training pairs, safety and general together")
+    oversample: float = Field(
+        default=1.5, ge=1, description="prompts tried per pair wanted; some give no pair (ties, harmful chosen)"
+    )
     candidates: int = Field(default=2, ge=1, description="completions sampled per training prompt and generator")
     temperature: float = Field(default=0.9, gt=0, le=2, description="sampling temperature of the candidates")
     max_new_tokens: int = Field(default=32, ge=4, description="length limit of a sampled candidate, in tokens")
@@ -201,7 +205,7 @@ class Study(_Part):
         if self.baseline not in self.models:
             raise ValueError(f"baseline: {self.baseline!r} is no key of models; accepted: {names}")
         for generator in self.generators:
-            if generator not in self.models:
+            if self.methods and generator not in self.models:
                 raise ValueError(f"generators: {generator!r} is no key of models; accepted: {names}")
         if len(set(self.methods)) != len(self.methods):
             raise ValueError("methods: a method is listed twice")

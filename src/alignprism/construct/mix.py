@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from alignprism.errors import InputError
 from alignprism.rows import Pair, content_id
 
 
-class MixtureError(ValueError):
+class MixtureError(InputError):
     """There are too few pairs of one kind for the mixture; the message names the short side."""
 
 

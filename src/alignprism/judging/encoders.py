@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from alignprism.errors import Failure
 from alignprism.rows import file_digest
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ MAX_CHARACTERS = 300
 Floats = NDArray[np.float32]
 
 
-class EncoderError(RuntimeError):
+class EncoderError(Failure):
     """An encoder cannot be loaded. The message says what to install or fetch."""
 
 

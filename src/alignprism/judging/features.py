@@ -1,16 +1,22 @@
-"""Named maps from an encoder's parts to the features of a linear head.
+"""Named maps from an encoder's parts, and the refusal rule, to the features of a linear head.
 
-The prompt alone is never a feature of its own: a head could then judge prompts instead of completions (the prompt
-alone reaches AUC .82 on XSTest). It enters through the completion: as text read together, and as products and
-differences.
+The prompt is a feature beside the completion, because the same words may answer a harmless or a harmful question. Alone
+it would say much already (AUC .80 on XSTest), so every training set holds harmful and harmless answers to one prompt.
+
+A map whose name ends in ``+refusal`` adds what :func:`alignprism.judging.refusal.refusal` says (0 or 1), because the
+encoders are poor at telling a long refusal from a long answer. The rule is repeated ``RULE_COLUMNS`` times: with one
+column the ridge penalty would let it weigh no more than any of a thousand embedding dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from alignprism.judging.encoders import clean
+from alignprism.judging.refusal import refusal
 
 Floats = NDArray[np.float32]
 Parts = Mapping[str, Floats]
@@ -21,21 +27,12 @@ def split_parts(encoded: Floats, parts: tuple[str, ...]) -> dict[str, Floats]:
     return dict(zip(parts, np.split(encoded, len(parts), axis=1), strict=True))
 
 
-def _completion(parts: Parts) -> list[Floats]:
-    return [parts["completion"]]
-
-
-def _pair(parts: Parts) -> list[Floats]:
-    return [parts["completion"], parts["both"]]
+def _together(parts: Parts) -> list[Floats]:
+    return [parts["completion"], parts["both"], parts["prompt"]]
 
 
 def _shift(parts: Parts) -> list[Floats]:
     return [parts["completion"], parts["both"] - parts["prompt"]]
-
-
-def _interaction(parts: Parts) -> list[Floats]:
-    prompt, completion = parts["prompt"], parts["completion"]
-    return [completion, parts["both"] - prompt, completion * prompt * 20.0]
 
 
 def _distance(parts: Parts) -> list[Floats]:
@@ -47,35 +44,37 @@ def _states(parts: Parts) -> list[Floats]:
     return [values for name, values in parts.items() if not name.startswith("prompt")]
 
 
-def _means(parts: Parts) -> list[Floats]:
-    return [values for name, values in parts.items() if name.startswith("mean")]
-
-
 def _prompt(parts: Parts) -> list[Floats]:
     return [values for name, values in parts.items() if name.startswith("prompt")]
 
 
 MAPS: dict[str, Callable[[Parts], list[Floats]]] = {
-    "completion": _completion,
-    "pair": _pair,
+    "together": _together,
     "shift": _shift,
-    "interaction": _interaction,
     "distance": _distance,
     "states": _states,
-    "means": _means,
     "prompt-only": _prompt,
 }
-"""``prompt-only`` exists for the benchmark's trivial baseline and is refused for heads."""
+"""``together``, ``shift`` and ``distance`` are for e5, ``states`` is for decoder states; ``prompt-only`` exists for the
+benchmark's trivial baseline."""
+
+RULE = "+refusal"
+RULE_COLUMNS = 64
 
 
-def features(encoded: Floats, parts: tuple[str, ...], name: str) -> Floats:
-    """Features of shape (n, d) under the named map.
+def features(encoded: Floats, parts: tuple[str, ...], name: str, completions: Sequence[str]) -> Floats:
+    """Features of shape (n, d) under the named map; `completions` are the rows' texts, for the rule.
 
     Raises
     ------
     ValueError
         no map has that name.
     """
-    if name not in MAPS:
-        raise ValueError(f"unknown feature map {name!r}; known: {', '.join(MAPS)}")
-    return np.concatenate(MAPS[name](split_parts(encoded, parts)), axis=1)
+    base = name.removesuffix(RULE)
+    if base not in MAPS:
+        raise ValueError(f"unknown feature map {name!r}; known: {', '.join(MAPS)}, each also with {RULE!r} at the end")
+    columns = MAPS[base](split_parts(encoded, parts))
+    if name.endswith(RULE):
+        refuses = np.array([[refusal(clean(text), "") != "none"] for text in completions], np.float32)
+        columns = [*columns, np.repeat(refuses, RULE_COLUMNS, axis=1)]
+    return np.concatenate(columns, axis=1)

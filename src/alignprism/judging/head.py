@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from alignprism.errors import InputError
 from alignprism.judging.encoders import Encoder
-from alignprism.judging.features import MAPS, features
+from alignprism.judging.features import MAPS, RULE, features
 from alignprism.judging.logistic import Linear
+from alignprism.judging.refusal import patterns_digest
 from alignprism.rows import write_atomic
 
 SHIPPED = Path(__file__).parent / "heads"
@@ -30,7 +32,7 @@ DECIMALS = 4
 """Scores are rounded to this many decimals: float noise of another batch composition must not reach a verdict."""
 
 
-class HeadError(ValueError):
+class HeadError(InputError):
     """A head cannot be loaded or used. The message names the file and what to do."""
 
 
@@ -102,7 +104,7 @@ class Head:
         if meta.pop("version") > HEAD_VERSION:
             raise HeadError(f"{folder}: written by a newer alignprism; this one reads head version {HEAD_VERSION}")
         recipe = HeadRecipe(**{**meta, "parts": tuple(meta["parts"])})
-        if recipe.map not in MAPS:
+        if recipe.map.removesuffix(RULE) not in MAPS:
             raise HeadError(f"{folder}: feature map {recipe.map!r} is unknown; known: {', '.join(MAPS)}")
         card_file = folder / "card.json"
         card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.exists() else {}
@@ -152,11 +154,11 @@ class Head:
             )
         if not prompts:
             return np.zeros(0)
-        return self.probability(self.decision(self.encoder.encode(prompts, completions)))
+        return self.probability(self.decision(self.encoder.encode(prompts, completions), completions))
 
-    def decision(self, encoded: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Log-odds before calibration from already encoded rows."""
-        return self.linear.decision(features(encoded, self.recipe.parts, self.recipe.map))
+    def decision(self, encoded: NDArray[np.float32], completions: Sequence[str]) -> NDArray[np.float64]:
+        """Log-odds before calibration from already encoded rows and their texts."""
+        return self.linear.decision(features(encoded, self.recipe.parts, self.recipe.map, completions))
 
     def probability(self, decision: NDArray[np.float64]) -> NDArray[np.float64]:
         """Platt-calibrated probability of a decision value."""
@@ -178,6 +180,14 @@ def head_bytes(recipe: HeadRecipe, linear: Linear, prompts: frozenset[str]) -> b
         training_prompts=np.array(sorted(prompts), dtype="U16"),
     )
     return sink.getvalue()
+
+
+def head_digest(recipe: HeadRecipe, data: bytes) -> str:
+    """16 hex digits over the head's bytes and, where the refusal rule is a feature, over its patterns."""
+    content = hashlib.sha256(data)
+    if recipe.map.endswith(RULE):
+        content.update(patterns_digest().encode())
+    return content.hexdigest()[:16]
 
 
 def _folder(name_or_path: str | Path) -> Path:

@@ -8,7 +8,6 @@ that saw neither the row's prompt group nor, for the reported per-language figur
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Sequence
@@ -20,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from alignprism.errors import InputError
 from alignprism.judging.encoders import Encoder
 from alignprism.judging.features import features
-from alignprism.judging.head import Head, HeadRecipe, head_bytes, prompt_digest
+from alignprism.judging.head import Head, HeadRecipe, head_bytes, head_digest, prompt_digest
 from alignprism.judging.logistic import Linear, auc, balanced_weights, fit, platt
 
 CUT_LOW, CUT_HIGH = 50, 200
@@ -31,7 +31,7 @@ LENGTH_NEUTRAL = (0.4, 0.6)
 """A source whose completion lengths alone reach no more AUC than this may be used uncut as well."""
 
 
-class TrainingDataError(ValueError):
+class TrainingDataError(InputError):
     """A training file cannot be used. The message names file, line and key."""
 
 
@@ -52,7 +52,7 @@ class TrainingRow:
 class Settings:
     """How a head is trained. ``penalty`` and ``map`` were chosen on training rows, leaving languages out."""
 
-    map: str = "distance"
+    map: str = "together+refusal"
     penalty: float = 0.1
     copies: int = 2
     home_weight: float = 4.0
@@ -156,8 +156,8 @@ def train_head(name: str, rows: Sequence[TrainingRow], encoder: Encoder, setting
     """
     kept = augmented(rows, settings)
     labels = np.array([int(row.harmful) for row in kept])
-    encoded = encoder.encode([row.prompt for row in kept], [row.completion for row in kept])
-    x = features(encoded, encoder.parts, settings.map)
+    texts = [row.completion for row in kept]
+    x = features(encoder.encode([row.prompt for row in kept], texts), encoder.parts, settings.map, texts)
     by_group = _held_out(x, labels, kept, _group_folds(kept, settings.seed), settings)
     by_language = _held_out(x, labels, kept, [row.language for row in kept], settings)
     chosen = np.array([row.calibrate for row in kept])
@@ -166,7 +166,7 @@ def train_head(name: str, rows: Sequence[TrainingRow], encoder: Encoder, setting
     linear = fit_rows(x, labels, kept, settings)
     recipe = HeadRecipe(name, encoder.name, encoder.identity, encoder.parts, settings.map, 0.5, slope, intercept)
     prompts = frozenset(prompt_digest(row.prompt) for row in kept)
-    digest = hashlib.sha256(head_bytes(recipe, linear, prompts)).hexdigest()[:16]
+    digest = head_digest(recipe, head_bytes(recipe, linear, prompts))
     card = _figures(kept, labels, by_group, by_language, slope, intercept)
     return Trained(Head(recipe, linear, prompts, digest, card, encoder), kept, by_group, by_language)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
+from alignprism.errors import InputError
 from alignprism.judging.degenerate import Degeneration, degenerate
 from alignprism.judging.head import Head
 from alignprism.judging.language import on_language
@@ -14,7 +15,7 @@ from alignprism.rows import Completion, Prompt, Verdict, by_id
 BATCH = 256
 
 
-class JudgingError(ValueError):
+class JudgingError(InputError):
     """A completion cannot be judged: the message names it and what is missing."""
 
 

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from alignprism.errors import Failure, InputError
 from alignprism.models import gguf
 from alignprism.models.identity import cached_file_digest
 from alignprism.rows import file_digest, write_atomic
@@ -33,8 +34,12 @@ MARKER = "alignprism.json"
 _CHECKED_FILES = ("model.safetensors", "tokenizer.json", "config.json")
 
 
-class EmbeddedError(RuntimeError):
+class EmbeddedError(Failure):
     """An embedded model could not be fetched or checked. The message says what to do."""
+
+
+class UnknownModelError(EmbeddedError, InputError):
+    """No embedded model has this name. The message lists those there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,7 @@ def embedded(name: str) -> EmbeddedModel:
     short = name.removeprefix("embedded:")
     if short not in EMBEDDED:
         known = ", ".join(f"embedded:{known}" for known in EMBEDDED)
-        raise EmbeddedError(f"there is no embedded model {short!r}; known: {known}")
+        raise UnknownModelError(f"there is no embedded model {short!r}; known: {known}")
     return EMBEDDED[short]
 
 

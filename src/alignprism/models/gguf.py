@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from alignprism.errors import Failure
+
 CONVERTER_VERSION = 1
 
 Weights = NDArray[np.float32]
 
 
-class GGUFError(ValueError):
+class GGUFError(Failure):
     """A GGUF file that this converter cannot read."""
 
 

@@ -11,6 +11,7 @@ import json
 import time
 from pathlib import Path
 
+from alignprism.errors import InputError
 from alignprism.models.template import BASE_CHAT_TEMPLATE
 from alignprism.rows import file_digest, write_atomic
 
@@ -25,7 +26,7 @@ _PLACES = frozenset(
 _SETTLED_SECONDS = 2.0
 
 
-class IdentityError(ValueError):
+class IdentityError(InputError):
     """A folder holds no weights that could be named."""
 
 

@@ -19,6 +19,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from alignprism.errors import Failure
 from alignprism.models import template
 from alignprism.models.decoding import Decoding, decode_batch, forward_options, left_padded, row_seed
 from alignprism.models.spec import ResolvedModel
@@ -33,7 +34,7 @@ _LOGIT_BYTES = (
 )  # of one block of logits when scoring: a 262,144-token vocabulary fills it with 512 positions
 
 
-class EngineError(RuntimeError):
+class EngineError(Failure):
     """A model could not answer. The message says which request and what to do."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from alignprism.errors import InputError
 from alignprism.models import embedded
 from alignprism.models.identity import weights_digest
 
@@ -29,7 +30,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
-class SpecError(ValueError):
+class SpecError(InputError):
     """A model source that leads nowhere. The message names what was tried and what is accepted."""
 
 

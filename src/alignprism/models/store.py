@@ -7,8 +7,11 @@ cut it is there whole or not at all.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +20,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from alignprism.errors import Failure
+
 STORE_VERSION = 1
 _MAX_PARAMETERS = 500  # of one SQL statement; SQLite's own limit is higher, but not the same everywhere
+
+_ROOM = 2**17  # bytes; SQLite's log and its index want this much at once
 
 Status = Literal["answered", "failed"]
 
 
-class StoreError(ValueError):
+class StoreError(Failure):
     """A call store that cannot be read by this version."""
 
 
@@ -69,6 +76,14 @@ WHERE calls.status = 'failed'
 """
 
 
+def _raise_if_full(path: Path, error: sqlite3.Error) -> None:
+    """Say that the disk is full where it is. SQLite calls it an I/O error when its shared memory finds no room."""
+    code = error.sqlite_errorcode & 0xFF
+    no_room = code == sqlite3.SQLITE_IOERR and shutil.disk_usage(path.parent).free < _ROOM
+    if code == sqlite3.SQLITE_FULL or no_room:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+
+
 class CallStore:
     """The ``calls.sqlite`` of a run. Safe for several processes; a context manager that closes itself.
 
@@ -93,6 +108,7 @@ class CallStore:
             self._connection.execute(f"PRAGMA user_version = {STORE_VERSION}")
         except sqlite3.DatabaseError as error:
             self._connection.close()
+            _raise_if_full(path, error)
             raise StoreError(f"{path}: not a readable call store ({error}); move it away and run again") from error
         except StoreError:
             self._connection.close()
@@ -104,13 +120,16 @@ class CallStore:
             (c.key, c.model_digest, c.text, c.n_tokens, c.truncated, c.latency, c.status, c.error, c.created)
             for c in calls
         ]
-        self._connection.execute("BEGIN IMMEDIATE")
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany(_PUT, rows)
             self._connection.execute("COMMIT")
-        except BaseException:  # also Ctrl-C: an open transaction would block every other process
-            self._connection.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            _raise_if_full(self.path, error)
             raise
+        finally:  # also Ctrl-C: an open transaction would block every other process
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Call]:
         """The answers among `keys`; failed calls are no answers and are left out."""
@@ -135,7 +154,9 @@ class CallStore:
 
     def purge_texts(self) -> int:
         """Empty every stored text, keeping keys and counts; returns how many rows. Emptied rows answer no more."""
-        changed = self._connection.execute("UPDATE calls SET text = '', status = 'failed', error = 'purged'").rowcount
+        changed = self._connection.execute(
+            "UPDATE calls SET text = '', status = 'failed', error = 'purged' WHERE text <> '' OR error <> 'purged'"
+        ).rowcount
         # Deleted text stays in free pages and in the write-ahead log until the file is written anew.
         self._connection.execute("VACUUM")
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from transformers import PreTrainedTokenizerBase
 
+from alignprism.errors import InputError
+
 BASE_CHAT_TEMPLATE = (
     "{{ bos_token if bos_token else '' }}{% for message in messages %}"
     "{{ ('Assistant:\\n' if message['role'] == 'assistant' else 'User: ') + message['content'] }}"
@@ -26,7 +28,7 @@ of them: answers went on with such tokens instead of ending."""
 _MARK = "alignprism"
 
 
-class TemplateError(ValueError):
+class TemplateError(InputError):
     """A chat template cannot be used for prompt and completion."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from babel import Locale, UnknownLocaleError
 
+from alignprism.errors import Failure
 from alignprism.report.figures import Figures, Tongue, figure_from
 from alignprism.report.visible import visible_tree
 from alignprism.rows import Figure
@@ -16,7 +17,7 @@ RESULTS_SCHEMA = 1
 _LOCALE_ALIASES = {"tl": "fil"}
 
 
-class ReportError(ValueError):
+class ReportError(Failure):
     """The page cannot be made; the message names the file and what to do."""
 
 

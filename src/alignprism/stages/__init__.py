@@ -9,6 +9,7 @@ from alignprism.stages.context import (
     Context,
     Counts,
     cells_of,
+    training_prompts,
     training_settings,
 )
 from alignprism.stages.data import make_pairs, sample_candidates, write_prompts
@@ -32,6 +33,7 @@ __all__ = [
     "taught_name",
     "teach",
     "train_cell",
+    "training_prompts",
     "training_settings",
     "write_prompts",
     "write_report",

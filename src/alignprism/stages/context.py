@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alignprism.construct.mix import mixed_counts
 from alignprism.judging.head import Head
 from alignprism.models.spec import ResolvedModel
-from alignprism.rows import Prompt, Row, read_rows, write_rows
+from alignprism.rows import Prompt, Row, content_id, read_rows, write_rows
 from alignprism.run_folder import RunFolder
 from alignprism.study import METHODS, Study
 
@@ -85,12 +88,31 @@ class Context:
 
 
 def training_prompts(study: Study, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
-    """Train prompts that safety pairs and general pairs are made from, in the trained languages."""
+    """Train prompts that safety pairs and general pairs are made from, in the trained languages.
+
+    No more than the mixture can use times `pairs.oversample` (some prompts give no pair), drawn evenly over languages
+    and scopes (safety) or sets (general).
+    """
     train = [p for p in prompts if p.split == "train" and p.language in study.languages.train]
-    safety = [p for p in train if p.set == "redteam"] if study.mixture > 0 else []
-    sets = study.pairs.general_sets
-    general = [p for p in train if p.set in sets and p.reference] if study.mixture < 1 else []
+    sides = zip(mixed_counts(study.pairs.total, study.mixture), (("redteam",), study.pairs.general_sets), strict=True)
+    safety, general = (
+        _drawn(
+            [p for p in train if p.set in sets and p.reference], math.ceil(count * study.pairs.oversample), study.seed
+        )
+        for count, sets in sides
+    )
     return safety, general
+
+
+def _drawn(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
+    """`count` prompts, as even over (language, set, scope) as their numbers allow, in a seeded order."""
+    taken: Counter[tuple[str, str, str | None]] = Counter()
+    places: list[tuple[int, str, Prompt]] = []
+    for prompt in sorted(prompts, key=lambda p: content_id("train", seed, p.id)):
+        group = (prompt.language, prompt.set, prompt.scope)
+        places.append((taken[group], content_id("place", seed, prompt.id), prompt))
+        taken[group] += 1
+    return [prompt for _, _, prompt in sorted(places, key=lambda place: place[:2])[:count]]
 
 
 def training_settings(study: Study, method: str) -> dict[str, Any]:

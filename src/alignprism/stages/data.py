@@ -13,12 +13,13 @@ from alignprism.construct.prefer import Candidate, Made, candidates_of, general_
 from alignprism.judging.degenerate import degenerate
 from alignprism.judging.judges import ready
 from alignprism.judging.language import on_language
-from alignprism.models.local import Decoding, Request
+from alignprism.models.local import Decoding, Request, load_tokenizer
 from alignprism.prompts.handling import forbidden
 from alignprism.prompts.select import select_prompts
 from alignprism.rows import Completion, Pair, Prompt, content_id, write_atomic
 from alignprism.stages.context import Context, training_prompts
 from alignprism.stages.engines import engine, start_of
+from alignprism.training.examples import make_examples, texts_of_pairs
 
 _CHUNK = 128
 
@@ -100,12 +101,24 @@ def make_pairs(context: Context) -> list[Path]:
         seed=study.seed,
     )
     made_general = general_pairs(general, scored, seed=study.seed)
+    made_safety, made_general = (_fitting(context, made) for made in (made_safety, made_general))
     pairs = mix(made_safety.pairs, made_general.pairs, study.pairs.total, study.mixture, study.seed)
     summary = _summary(pairs, made_safety, made_general)
     return [
         context.write("pairs", "pairs.parquet", pairs, Pair),
         write_json(context.run.stage_folder("pairs") / "summary.json", summary),
     ]
+
+
+def _fitting(context: Context, made: Made) -> Made:
+    """Without the pairs that a side of would be cut in training: dropped here, so that the mixture stays what it says."""
+    training = context.study.training
+    tokenizer = load_tokenizer(start_of(context, context.study.baseline))
+    examples, _ = make_examples(texts_of_pairs(made.pairs), tokenizer, training.max_tokens)
+    kept = {example.pair_id for example in examples}
+    pairs = [pair for pair in made.pairs if pair.id in kept]
+    over = len(made.pairs) - len(pairs)
+    return Made(pairs, {**made.dropped, **({f"over {training.max_tokens} tokens a side": over} if over else {})})
 
 
 def _scored(

@@ -43,11 +43,15 @@ def save_checkpoint(
         "random": torch.get_rng_state(),
     }
     temporary = folder / f".{CHECKPOINT_FILE}.{os.getpid()}.tmp"
-    with temporary.open("wb") as handle:
-        torch.save(content, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(folder / CHECKPOINT_FILE)
+    try:
+        with temporary.open("wb") as handle:
+            torch.save(content, handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(folder / CHECKPOINT_FILE)
+    finally:
+        # On a full disk half a checkpoint would take the room that is asked for.
+        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path, identity: dict[str, str]) -> Checkpoint | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from alignprism.errors import Failure
+
 Method = Literal["sft-random", "sft-preferred", "dpo-ift", "dpo-sft"]
 Schedule = Literal["cosine", "linear", "constant"]
 
 METHODS: tuple[str, ...] = get_args(Method)
 
 
-class TrainingError(ValueError):
+class TrainingError(Failure):
     """Training cannot start or go on. The message says what was wrong, where, and what to do."""
 
 

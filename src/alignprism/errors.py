@@ -1,0 +1,11 @@
+"""The two kinds of errors that teach; every error of a part is one of them, and the command line needs no other list."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """What was given cannot be used as it is: the message says what, where and what is accepted. Exit code 2."""
+
+
+class Failure(RuntimeError):  # noqa: N818  # the word users read; InputError is the other kind
+    """The input was right and the work did not succeed: the message says why and what to do. Exit code 1."""

@@ -1,0 +1,338 @@
+"""A run does what is missing and nothing else, and neither a kill, nor damage, nor a full disk changes its figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_model import Bench, Said, copy_of, fragments, manifest, results, texts_of
+
+from alignprism.rows import Figure, file_digest, read_rows
+
+STAGES = [
+    "prompts",
+    "candidates",
+    "pairs",
+    "train:sft-preferred",
+    "train:dpo-sft",
+    "complete:base",
+    "judge:base",
+    "complete:sft-preferred",
+    "judge:sft-preferred",
+    "complete:dpo-sft",
+    "judge:dpo-sft",
+    "results",
+    "report",
+]
+
+
+def kept(said: Said) -> int:
+    return said.out.count(": done before, kept")
+
+
+def remade(said: Said) -> list[str]:
+    """Titles of the stages that were worked on."""
+    lines = [line for line in said.out.splitlines() if line.startswith("[") and "done before" not in line]
+    return [line.split("] ", 1)[1] for line in lines]
+
+
+# --- what a finished run is -------------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_is_private_and_laid_out_as_documented(finished: tuple[Path, Said]) -> None:
+    run, _ = finished
+    assert stat.S_IMODE(run.stat().st_mode) == 0o700
+    there = {path.name for path in run.iterdir()}
+    wanted = {"study.yaml", "manifest.json", "calls.sqlite", "stages", "models"}
+    assert wanted | {"results.parquet", "results.csv", "results.json", "report.html"} <= there
+    assert "samples.html" not in there
+    assert sorted(path.name for path in (run / "models").iterdir()) == ["dpo-sft", "sft-preferred"]
+    for cell in ("dpo-sft", "sft-preferred"):
+        assert (run / "models" / cell / "adapter_config.json").is_file()
+    assert not list(run.rglob("*.tmp"))
+
+
+def test_the_study_in_the_run_is_resolved(finished: tuple[Path, Said], bench: Bench) -> None:
+    run, _ = finished
+    study = yaml.safe_load((run / "study.yaml").read_text(encoding="utf-8"))
+    assert study["training"]["beta"] == 0.1, "defaults are written out"
+    assert study["models"]["base"]["source"] == str(bench.model)
+    assert study["pairs"]["total"] == 4
+
+
+def test_the_manifest_says_from_what_and_with_which_bytes(finished: tuple[Path, Said]) -> None:
+    run, _ = finished
+    found = manifest(run)
+    assert set(found["stages"]) == set(STAGES)
+    assert {"alignprism", "versions", "seeds", "timing", "judges"} <= set(found)
+    assert set(found["models"]) == {"base", "sft-preferred", "dpo-sft"}
+    digests = [entry["digest"] for entry in found["models"].values()]
+    assert len(set(digests)) == 3 and all(digests)
+    assert found["seeds"] == {"study": 0, "training": [0]}
+    assert len(found["test"]["hash"]) == 64
+    assert [e["model"] for e in found["test"]["evaluations"]] == ["base", "sft-preferred", "dpo-sft"]
+    for stage in STAGES:
+        assert found["timing"][stage]["seconds"] >= 0
+        for name, digest in found["stages"][stage]["outputs"].items():
+            assert file_digest(run / name) == digest
+
+
+def test_the_three_result_files_hold_the_same_figures(finished: tuple[Path, Said]) -> None:
+    run, _ = finished
+    document = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    from_parquet = read_rows(run / "results.parquet", Figure)
+    assert [Figure(**row) for row in document["figures"]] == from_parquet
+    with (run / "results.csv").open(encoding="utf-8", newline="") as handle:
+        from_csv = list(csv.DictReader(handle))
+    assert len(from_csv) == len(from_parquet)
+    for text, row in zip(from_csv, from_parquet, strict=True):
+        assert text["metric"] == row.metric
+        assert text["estimate"] == ("" if row.estimate is None else str(row.estimate))
+    assert all(row.estimate is not None or row.reason for row in from_parquet), "a missing figure has a reason"
+
+
+def test_dpo_starts_at_ln_2_from_a_named_reference(finished: tuple[Path, Said]) -> None:
+    run, _ = finished
+    summary = json.loads((run / "stages" / "train-dpo-sft" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["first_loss"] == pytest.approx(0.693147, abs=1e-3)
+    card, models = summary["card"], manifest(run)["models"]
+    assert card["reference"] == {"name": "sft-preferred", "digest": models["sft-preferred"]["digest"]}
+    assert summary["dev"][-1]["n"] > 0
+
+
+def test_the_page_holds_no_text_of_prompts_or_completions(finished: tuple[Path, Said]) -> None:
+    run, _ = finished
+    page = (run / "report.html").read_text(encoding="utf-8")
+    texts = texts_of(run)
+    for kind in ("prompts", "completions"):
+        pieces = fragments(texts[kind])
+        assert len(pieces) > 10
+        assert not [piece for piece in pieces if piece in page]
+    assert "Judge only: no person has read these completions" in page
+    assert "<script" not in page
+
+
+# --- running again ----------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_computes_nothing_and_says_so(copied: Path, bench: Bench, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in copied.rglob("*.parquet")}
+    said = bench.call("run", bench.study(tmp_path), "--run", copied)
+    assert said.code == 0
+    assert kept(said) == len(STAGES)
+    assert "nothing to compute" in said.out
+    assert before == {path: path.read_bytes() for path in copied.rglob("*.parquet")}
+
+
+def test_a_changed_learning_rate_redoes_that_training_and_what_follows(
+    copied: Path, bench: Bench, tmp_path: Path
+) -> None:
+    said = bench.call("run", bench.study(tmp_path), "--run", copied, "--set", "training.dpo_learning_rate=0.01")
+    assert said.code == 0, said.all
+    assert remade(said) == [
+        "Training dpo-sft",
+        "Completions of dpo-sft",
+        "Verdicts on dpo-sft",
+        "Figures",
+        "The page",
+    ]
+    evaluations = [entry["model"] for entry in manifest(copied)["test"]["evaluations"]]
+    assert evaluations == ["base", "sft-preferred", "dpo-sft", "dpo-sft"], "every look at the test prompts counts"
+
+
+def test_other_test_prompts_are_refused_after_an_evaluation(copied: Path, bench: Bench, tmp_path: Path) -> None:
+    before = (copied / "manifest.json").read_bytes(), (copied / "study.yaml").read_bytes()
+    said = bench.call("run", bench.study(tmp_path, per_language="  per_language: 2"), "--run", copied)
+    assert said.code == 2
+    assert "test prompts differ" in said.err and "new run folder" in said.err
+    assert before == ((copied / "manifest.json").read_bytes(), (copied / "study.yaml").read_bytes())
+
+
+@pytest.mark.slow
+def test_training_seeds_make_cells_and_pooled_figures(copied: Path, bench: Bench, tmp_path: Path) -> None:
+    said = bench.call("run", bench.study(tmp_path), "--run", copied, "--set", "training.seeds=[0, 1]")
+    assert said.code == 0, said.all
+    cells = sorted(path.name for path in (copied / "models").iterdir())
+    assert {"dpo-sft-seed0", "dpo-sft-seed1", "sft-preferred-seed0", "sft-preferred-seed1"} <= set(cells)
+    document = results(copied)
+    assert set(document["models"]) == {
+        "base",
+        *(f"{m}-seed{s}" for m in ("sft-preferred", "dpo-sft") for s in (0, 1)),
+        "sft-preferred",
+        "dpo-sft",
+    }
+    primary = document["headline"]["primary"]
+    assert (primary["model"], primary["train_seeds"], primary["family"]) == ("dpo-sft", 2, "primary")
+    assert primary["n"] == 2 * primary["clusters"], "both seeds' answers, still clustered by seed prompt"
+
+
+# --- interrupted ------------------------------------------------------------------------------------------------------
+
+
+def appeared(run: Path, pattern: str, process: subprocess.Popen[str], seconds: float = 120) -> None:
+    """Wait until a path exists in the run, or the process ended."""
+    end = time.monotonic() + seconds
+    while not list(run.glob(pattern)):
+        assert time.monotonic() < end, f"{pattern} never appeared"
+        if process.poll() is not None:
+            return
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+def test_sigkill_at_any_moment_leaves_the_figures_as_they_are(
+    finished: tuple[Path, Said], bench: Bench, tmp_path: Path
+) -> None:
+    run, study = tmp_path / "run", bench.study(tmp_path)
+    moments = [
+        ("calls.sqlite", 0.05),
+        ("stages/train-sft-preferred/work/curve.jsonl", 0.0),
+        ("models/dpo-sft", 0.0),
+        ("results.csv", 0.0),
+    ]
+    for pattern, after in moments:
+        process = bench.start("run", study, "--run", run)
+        appeared(run, pattern, process)
+        time.sleep(after)
+        process.kill()
+        process.communicate()
+    said = bench.call("run", study, "--run", run)
+    assert said.code == 0, said.all
+    assert results(run) == results(finished[0])
+    for name in ("results.parquet", "results.csv"):
+        assert (run / name).read_bytes() == (finished[0] / name).read_bytes()
+    assert manifest(run)["test"]["evaluations"] == manifest(finished[0])["test"]["evaluations"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_finished_and_says_how_to_go_on(
+    finished: tuple[Path, Said], bench: Bench, tmp_path: Path
+) -> None:
+    # The stages before training are done already, so that the signal meets the training itself.
+    run, study = copy_of(finished[0], tmp_path / "run"), bench.study(tmp_path)
+    again = ["--set", "training.sft_epochs=400"]
+    process = bench.start("run", study, "--run", run, *again)
+    appeared(run, "stages/train-sft-preferred/work/checkpoint*", process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, out + err
+    assert "goes on from there" in err and "Traceback" not in err
+    found = manifest(run)
+    assert set(found["stages"]) == set(STAGES)
+    for name, digest in found["stages"]["pairs"]["outputs"].items():
+        assert file_digest(run / name) == digest
+    assert bench.call("run", study, "--run", run, "--dry-run", *again).code == 0
+
+
+@pytest.mark.slow
+def test_a_second_process_on_one_run_folder_is_refused(bench: Bench, copied: Path, tmp_path: Path) -> None:
+    study = bench.study(tmp_path)
+    process = bench.start("run", study, "--run", copied, "--set", "training.sft_epochs=400")
+    try:
+        appeared(copied, "stages/train-sft-preferred/work/checkpoint*", process)
+        said = bench.call("run", study, "--run", copied)
+        assert said.code == 2
+        assert "another alignprism is working in this run folder" in said.err
+    finally:
+        process.kill()
+        process.communicate()
+
+
+# --- damaged ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stages/complete-base/completions.parquet",
+        "stages/pairs/pairs.parquet",
+        "stages/judge-dpo-sft/verdicts.parquet",
+        "results.json",
+    ],
+)
+def test_a_damaged_file_is_named_set_aside_and_made_again(
+    name: str, copied: Path, finished: tuple[Path, Said], bench: Bench, tmp_path: Path
+) -> None:
+    file = copied / name
+    good = file.read_bytes()
+    bad = good[: len(good) // 2] + b"\x00\xff" + good[len(good) // 2 + 2 :]
+    file.write_bytes(bad)
+    said = bench.call("run", bench.study(tmp_path), "--run", copied)
+    assert said.code == 0, said.all
+    assert name in said.out and "set aside" in said.out
+    assert "nothing to compute" not in said.out
+    assert file.with_name(f"{file.name}.damaged").read_bytes() == bad, "nothing is lost"
+    if file.suffix == ".parquet":
+        assert file.read_bytes() == good
+    mine, theirs = results(copied), results(finished[0])
+    assert mine["figures"] == theirs["figures"]
+    if name == "results.json":
+        assert mine == theirs
+
+
+def test_a_damaged_results_file_is_named_by_every_command_that_reads_it(copied: Path, bench: Bench) -> None:
+    (copied / "results.json").write_text('{"half', encoding="utf-8")
+    said = bench.call("report", copied)
+    assert said.code == 2
+    assert str(copied / "results.json") in said.err and "run the study again" in said.err
+
+
+@pytest.mark.parametrize("command", ["run", "report", "purge"])
+def test_a_run_of_a_newer_schema_is_refused_untouched(command: str, copied: Path, bench: Bench, tmp_path: Path) -> None:
+    newer = manifest(copied) | {"schema": 99}
+    (copied / "manifest.json").write_text(json.dumps(newer), encoding="utf-8")
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    first = [bench.study(tmp_path), "--run"] if command == "run" else []
+    said = bench.call(command, *first, copied)
+    assert said.code == 2
+    assert "newer alignprism" in said.err
+    assert before == {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+
+
+def test_a_folder_that_is_no_run_is_refused(bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine", encoding="utf-8")
+    said = bench.call("run", bench.study(tmp_path), "--run", folder)
+    assert said.code == 2
+    assert "is not empty" in said.err
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+# --- a full disk ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_with_a_message_and_goes_on_with_room(
+    finished: tuple[Path, Said], bench: Bench, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount the small disk that this test fills")
+    disk, study = tmp_path / "disk", bench.study(tmp_path)
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False).returncode != 0:
+        pytest.skip("this machine does not let root mount a tmpfs")
+    stopped = 0
+    try:
+        for size in (64, 120, 200, 280, 360, 480, 640, 800, 16000):
+            subprocess.run(["mount", "-o", f"remount,size={size}k", str(disk)], check=True)
+            said = bench.call("run", study, "--run", disk / "run")
+            if said.code == 0:
+                break
+            stopped += 1
+            assert said.code == 1, said.all
+            assert "disk is full" in said.err and "goes on from there" in said.err
+            assert "Traceback" not in said.all
+        assert stopped >= 3
+        assert said.code == 0
+        assert results(disk / "run") == results(finished[0])
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
