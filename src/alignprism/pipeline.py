@@ -126,99 +126,112 @@ def missing_models(study: Study, cache: Path) -> list[str]:
 
 
 def _stages(layout: Plan) -> Iterator[Stage]:
+    """All stages of a study in the order in which they run."""
+    count = stages.Counts.of(layout.study, layout.prompts)
+    yield from _data_stages(layout, count)
+    yield from _training_stages(layout, count)
+    yield from _evaluation_stages(layout, count)
+    yield from _figure_stages(layout)
+
+
+def _taught(study: Study, name: str) -> tuple[str, ...]:
+    """The stage that a model of the study needs before it can be used: its instruction tuning, if it has one."""
+    return (f"ift:{name}",) if study.models[name].ift == "train" else ()
+
+
+def _data_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
     study, prompts = layout.study, layout.prompts
-    count = stages.Counts.of(study, prompts)
-    digests = {name: model.digest for name, model in layout.models.items()}
-    judge_digests = {role: head.digest for role, head in layout.judges.items()}
+    rows = content_id([(p.id, p.text, p.split, p.reference) for p in prompts])
     yield Stage(
         "prompts",
         "Prompts: read, check, split",
         (),
-        {
-            "languages": study.languages.model_dump(),
-            "data": study.data.model_dump(),
-            "rows": content_id([(p.id, p.text, p.split, p.reference) for p in prompts]),
-        },
+        {"languages": study.languages.model_dump(), "data": study.data.model_dump(), "rows": rows},
         stages.write_prompts,
     )
-    taught = {name for name, entry in study.models.items() if entry.ift == "train"}
-    for name in sorted(taught):
-        yield Stage(
-            f"ift:{name}",
-            f"Instruction tuning of {name}",
-            ("prompts",),
-            {"model": digests[name], "training": stages.training_settings(study, "ift"), "seed": study.seed},
-            lambda context, name=name: stages.teach(context, name),  # type: ignore[misc]
-            seconds=count.ift_tokens / stages.TRAIN_TOKENS_PER_SECOND,
-        )
+    for name, model in layout.models.items():
+        if study.models[name].ift == "train":
+            yield Stage(
+                f"ift:{name}",
+                f"Instruction tuning of {name}",
+                ("prompts",),
+                {"model": model.digest, "training": stages.training_settings(study, "ift"), "seed": study.seed},
+                lambda context, name=name: stages.teach(context, name),  # type: ignore[misc]
+                seconds=count.ift_tokens / stages.TRAIN_TOKENS_PER_SECOND,
+            )
+    if not study.methods:
+        return
+    asked = content_id([p.id for side in stages.training_prompts(study, prompts) for p in side])
+    yield Stage(
+        "candidates",
+        "Candidates: completions of the training prompts",
+        ("prompts", *(stage for name in study.generators for stage in _taught(study, name))),
+        {
+            "models": {name: layout.models[name].digest for name in study.generators},
+            "asked": asked,
+            "pairs": study.pairs.model_dump(include={"candidates", "temperature", "max_new_tokens"}),
+            "seed": study.seed,
+        },
+        stages.sample_candidates,
+        calls=count.candidates,
+        seconds=count.candidates * study.pairs.max_new_tokens / stages.DECODE_TOKENS_PER_SECOND,
+        text="training prompts to " + ", ".join(study.generators) + " (on this machine)",
+    )
+    yield Stage(
+        "pairs",
+        "Preference pairs: rank, drop, mix",
+        ("prompts", "candidates", *_taught(study, study.baseline)),
+        {
+            "judge": layout.judges["preference"].digest,
+            "base": layout.models[study.baseline].digest,
+            "pairs": study.pairs.model_dump(),
+            "max_tokens": study.training.max_tokens,
+            "mixture": study.mixture,
+            "seed": study.seed,
+        },
+        stages.make_pairs,
+        calls=count.candidates,
+        seconds=count.candidates / stages.JUDGE_ROWS_PER_SECOND,
+        text=f"training prompts and candidates to {study.judges.preference} (on this machine)",
+    )
 
-    def base_inputs(name: str) -> tuple[str, ...]:
-        return (f"ift:{name}",) if name in taught else ()
 
-    if study.methods:
-        generators = [g for name in study.generators for g in base_inputs(name)]
-        yield Stage(
-            "candidates",
-            "Candidates: completions of the training prompts",
-            ("prompts", *generators),
-            {
-                "models": {name: digests[name] for name in study.generators},
-                "pairs": study.pairs.model_dump(
-                    include={"candidates", "temperature", "max_new_tokens", "general_sets"}
-                ),
-                "mixture": [study.mixture > 0, study.mixture < 1],
-                "train": study.languages.train,
-                "seed": study.seed,
-            },
-            stages.sample_candidates,
-            calls=count.candidates,
-            seconds=count.candidates * study.pairs.max_new_tokens / stages.DECODE_TOKENS_PER_SECOND,
-            text="training prompts to " + ", ".join(study.generators) + " (on this machine)",
-        )
-        yield Stage(
-            "pairs",
-            "Preference pairs: rank, drop, mix",
-            ("prompts", "candidates", *base_inputs(study.baseline)),
-            {
-                "judge": judge_digests["preference"],
-                "base": digests[study.baseline],
-                "pairs": study.pairs.model_dump(),
-                "max_tokens": study.training.max_tokens,
-                "mixture": study.mixture,
-                "seed": study.seed,
-            },
-            stages.make_pairs,
-            calls=count.candidates,
-            seconds=count.candidates / stages.JUDGE_ROWS_PER_SECOND,
-            text=f"training prompts and candidates to {study.judges.preference} (on this machine)",
-        )
+def _training_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
+    study = layout.study
     for cell in layout.cells:
-        start = (f"train:{cell.start}",) if cell.start else base_inputs(study.baseline)
+        start = (f"train:{cell.start}",) if cell.start else _taught(study, study.baseline)
         yield Stage(
             f"train:{cell.name}",
             f"Training {cell.name}",
             ("prompts", "pairs", *start),
             {
-                "base": digests[study.baseline],
+                "base": layout.models[study.baseline].digest,
                 "method": cell.method,
                 "seed": cell.seed,
                 "training": stages.training_settings(study, cell.method),
-                "dev_judge": judge_digests["evaluation"],
+                "dev_judge": layout.judges["evaluation"].digest,
                 "max_new_tokens": study.evaluation.max_new_tokens,
             },
             lambda context, cell=cell: stages.train_cell(context, cell),  # type: ignore[misc]
             calls=count.dev * study.training.dev_checks,
             seconds=count.training_seconds(cell.method),
         )
-    evaluated = [*study.models, *(cell.name for cell in layout.cells)]
-    for name in evaluated:
-        trained = (f"train:{name}",) if name not in study.models else base_inputs(name)
+
+
+def _evaluated(layout: Plan) -> list[str]:
+    return [*layout.study.models, *(cell.name for cell in layout.cells)]
+
+
+def _evaluation_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
+    study = layout.study
+    for name in _evaluated(layout):
+        known = name in study.models
         yield Stage(
             f"complete:{name}",
             f"Completions of {name}",
-            ("prompts", *trained),
+            ("prompts", *(_taught(study, name) if known else (f"train:{name}",))),
             {
-                "model": digests.get(name, digests[study.baseline]),
+                "model": layout.models[name if known else study.baseline].digest,
                 "decoding": study.evaluation.max_new_tokens,
                 "batch": study.evaluation.batch_size,
             },
@@ -232,25 +245,20 @@ def _stages(layout: Plan) -> Iterator[Stage]:
             f"judge:{name}",
             f"Verdicts on {name}",
             ("prompts", f"complete:{name}"),
-            {"judge": judge_digests["evaluation"]},
+            {"judge": layout.judges["evaluation"].digest},
             lambda context, name=name: stages.judge_completions(context, name),  # type: ignore[misc]
             calls=count.test,
             seconds=count.test / stages.JUDGE_ROWS_PER_SECOND,
             text=f"test prompts and completions to {study.judges.evaluation} (on this machine)",
         )
+
+
+def _figure_stages(layout: Plan) -> Iterator[Stage]:
+    evaluated = _evaluated(layout)
     read = [f"{kind}:{name}" for name in evaluated for kind in ("complete", "judge")]
     made = ["pairs", *(f"train:{cell.name}" for cell in layout.cells)] if layout.cells else []
-    yield Stage(
-        "results",
-        "Figures",
-        ("prompts", *made, *read),
-        {
-            "study": study.model_dump(exclude={"budget"}),
-            "evaluated": evaluated,
-        },
-        stages.write_results,
-        seconds=5,
-    )
+    settings = {"study": layout.study.model_dump(exclude={"budget"}), "evaluated": evaluated}
+    yield Stage("results", "Figures", ("prompts", *made, *read), settings, stages.write_results, seconds=5)
     yield Stage("report", "The page", ("results",), {}, stages.write_report, seconds=5)
 
 

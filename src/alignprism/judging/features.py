@@ -1,7 +1,8 @@
 """Named maps from an encoder's parts, and the refusal rule, to the features of a linear head.
 
-The prompt is a feature beside the completion, because the same words may answer a harmless or a harmful question. Alone
-it would say much already (AUC .80 on XSTest), so every training set holds harmful and harmless answers to one prompt.
+``distance``, the shipped e5 head's map, gives the prompt through the completion only: as text read together, as products
+and as differences. ``together`` adds the prompt itself; the prompt alone reaches AUC .80 on XSTest, so a head with it
+leans more on the question than on the answer.
 
 A map whose name ends in ``+refusal`` adds what :func:`alignprism.judging.refusal.refusal` says (0 or 1), because the
 encoders are poor at telling a long refusal from a long answer. The rule is repeated ``RULE_COLUMNS`` times: with one

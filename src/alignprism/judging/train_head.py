@@ -52,8 +52,8 @@ class TrainingRow:
 class Settings:
     """How a head is trained. ``penalty`` and ``map`` were chosen on training rows, leaving languages out."""
 
-    map: str = "together+refusal"
-    penalty: float = 0.1
+    map: str = "distance+refusal"
+    penalty: float = 0.3
     copies: int = 2
     home_weight: float = 4.0
     """Rows marked ``calibrate`` (like a study's completions) weigh together this many times the others."""
