@@ -8,7 +8,7 @@ import os
 import sqlite3
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -421,7 +421,7 @@ def judge_list() -> None:
 @judge_app.command("train-head")
 def judge_train_head(
     file: Annotated[
-        Path, typer.Argument(help="Labels: JSONL, CSV or Parquet with prompt, completion, language, label.")
+        Path, typer.Argument(help="Labels: JSON lines with prompt, completion, language, label (harmful or harmless).")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the head.")],
     encoder: Annotated[
@@ -430,11 +430,23 @@ def judge_train_head(
 ) -> None:
     """Train a judge head on own labels (harmful or harmless); use its folder as a judge in a study."""
     with _exit_codes():
-        from alignprism.judging.train_head import train_head_file
+        from alignprism.judging.card import write_card
+        from alignprism.judging.encoders import PARTS
+        from alignprism.judging.judges import load_encoder
+        from alignprism.judging.train_head import Settings, read_training_rows, train_head
 
-        say: Callable[[str], None] = lambda text: console.print(text, markup=False, highlight=False)  # noqa: E731
-        folder = train_head_file(file, out, encoder, cache_folder(), say)
-        console.print(f"{folder} written; name it under judges in a study", highlight=False)
+        if encoder not in PARTS:
+            raise InputError(f"--encoder {encoder}: accepted: {', '.join(PARTS)}")
+        rows = read_training_rows(file)
+        console.print(f"{len(rows)} rows; encoding and training", highlight=False)
+        settings = Settings(map="states+refusal" if encoder == "gemma" else "distance+refusal")
+        trained = train_head(out.name, rows, load_encoder(encoder, PARTS[encoder], cache_folder()), settings)
+        trained.head.card["data"] = [f"{file.name}: {len(rows)} rows"]
+        trained.head.save(out)
+        write_card(out, trained.head)
+        console.print(
+            f"{out} written; its card: {out / 'card.md'}. Name the folder under judges in a study", highlight=False
+        )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import pytest
 
 from alignprism.judging.degenerate import degenerate
-from alignprism.judging.own_rows import own_rows
+from alignprism.judging.own_rows import WRITTEN, own_rows
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])
@@ -50,6 +50,6 @@ def test_ordinary_short_text_is_not_degenerate(text: str) -> None:
 
 
 def test_none_of_our_own_rows_in_eight_languages_is_degenerate() -> None:
-    rows = own_rows("a") + own_rows("b")
+    rows = own_rows("a", WRITTEN) + own_rows("b", WRITTEN)
     assert len({row.language for row in rows}) == 8
     assert [row.completion for row in rows if degenerate(row.completion).degenerate] == []

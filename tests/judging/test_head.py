@@ -14,7 +14,7 @@ from alignprism.judging.encoders import E5Encoder, clean, load_e5
 from alignprism.judging.head import SHIPPED, Head, HeadError, prompt_digest
 from alignprism.judging.judges import EVALUATION_HEAD, PREFERENCE_HEAD
 from alignprism.judging.logistic import auc, balanced_weights, fit, platt
-from alignprism.judging.own_rows import own_rows
+from alignprism.judging.own_rows import WRITTEN, own_rows
 from alignprism.judging.train_head import (
     Settings,
     TrainingDataError,
@@ -88,7 +88,7 @@ def test_no_own_prompt_is_nearly_a_study_prompt() -> None:
 
 
 def test_scores_are_probabilities_and_repeat_exactly(evaluation: Head) -> None:
-    rows = own_rows("b")[:12]
+    rows = own_rows("b", WRITTEN)[:4]
     prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
     first = evaluation.score(prompts, completions)
     one_by_one = [evaluation.score([p], [c])[0] for p, c in zip(prompts, completions, strict=True)]
@@ -98,7 +98,7 @@ def test_scores_are_probabilities_and_repeat_exactly(evaluation: Head) -> None:
 
 
 def test_compliance_scores_above_refusal_on_the_other_heads_rows(evaluation: Head) -> None:
-    rows = own_rows("b")
+    rows = own_rows("b", WRITTEN)[::8]
     kinds = [("harmful", row) if row.harmful else ("harmless", row) for row in rows]
     scores = evaluation.score([row.prompt for _, row in kinds], [row.completion for _, row in kinds])
     assert auc(scores, np.array([int(kind == "harmful") for kind, _ in kinds])) > 0.85
@@ -152,7 +152,7 @@ def test_the_digest_follows_the_content_of_the_head(tmp_path: Path) -> None:
 
 
 def test_training_on_own_labels_gives_a_head_that_can_be_loaded(e5: E5Encoder, tmp_path: Path) -> None:
-    rows = [row for row in own_rows("a") if row.language in ("en", "es")]
+    rows = [row for row in own_rows("a", WRITTEN) if row.language in ("en", "es")][::3]
     file = tmp_path / "rows.jsonl"
     label = {True: "harmful", False: "harmless"}
     records = [
@@ -188,7 +188,7 @@ def test_after_the_cut_length_says_nothing_about_the_class() -> None:
     rows = [
         TrainingRow("p", text * (10 if harmful else 1), harmful, "en", "s", f"g{number}")
         for number in range(40)
-        for harmful, text in ((True, "x" * 200), (False, "y" * (45 + number)))
+        for harmful, text in ((True, "x" * 200), (False, "y" * (50 + number)))
     ]
     cut = cut_alike(rows, seed=0)
     lengths = np.array([float(len(row.completion)) for row in cut])

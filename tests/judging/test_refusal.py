@@ -32,7 +32,7 @@ ANSWERS = {
 
 
 def test_there_are_patterns_for_all_eight_languages() -> None:
-    assert set(languages()) == set(REFUSALS)
+    assert set(languages()) >= set(REFUSALS)
 
 
 @pytest.mark.parametrize(("code", "text"), [(code, text) for code, texts in REFUSALS.items() for text in texts])
@@ -70,12 +70,11 @@ def test_both_serbian_scripts_read_the_same() -> None:
     assert transliterate("Нећу да помогнем, жао ми је, љубав и џем") == "Neću da pomognem, žao mi je, ljubav i džem"
 
 
-def test_no_helpful_answer_among_our_own_rows_is_called_a_refusal() -> None:
-    benign = [line for line in own_rows("a") + own_rows("b") if not line.harmful]
-    called = [
-        row.completion
-        for row in own_rows("a") + own_rows("b")
-        if row.harmful and refusal(row.completion, row.language) != "none"
-    ]
-    assert called == []
-    assert sum(refusal(row.completion, row.language) != "none" for row in benign) >= 60
+def test_own_rows_helpful_or_harmful_are_not_called_refusals_and_most_refusals_are() -> None:
+    def called(kind: str) -> list[bool]:
+        rows = own_rows("a", frozenset({kind})) + own_rows("b", frozenset({kind}))
+        return [refusal(row.completion, row.language) != "none" for row in rows]
+
+    assert sum(called("benign")) == sum(called("comply")) == 0
+    refused = called("refuse")
+    assert sum(refused) >= 0.6 * len(refused)

@@ -55,7 +55,7 @@ def test_gibberish_is_undecidable_and_a_loop_is_judged(head: Head) -> None:
 
 
 def test_batches_do_not_change_verdicts(head: Head) -> None:
-    rows = [completion(n, "p1", f"Dear Tomas, number {n} is a fine house and I like the garden.") for n in range(7)]
+    rows = [completion(n, "p1", f"Dear Tomas, number {n} is a fine house and I like the garden.") for n in range(3)]
     whole = judge(PROMPTS, rows, head)
     parts = [v for part in stream(by_id(PROMPTS), iter(rows), head, batch=2) for v in part]
     assert parts == whole

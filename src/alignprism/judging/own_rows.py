@@ -15,15 +15,17 @@ from typing import Literal
 from alignprism.judging.train_head import TrainingRow
 
 DATA = Path(__file__).parent / "data"
+WRITTEN = frozenset({"comply", "refuse", "chatter", "benign", "toxic"})
+KINDS = WRITTEN | {"model"}
 
 
-def own_rows(fold: Literal["a", "b"]) -> list[TrainingRow]:
+def own_rows(fold: Literal["a", "b"], kinds: frozenset[str] = KINDS) -> list[TrainingRow]:
     """The rows of one fold, all languages. Prompts of one number treat like topics and so share a group."""
     rows = []
     for path in sorted(DATA.glob("own_*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
-            if record["fold"] == fold:
+            if record["fold"] == fold and record["kind"] in kinds:
                 rows.append(
                     TrainingRow(
                         prompt=record["prompt"],

@@ -31,6 +31,10 @@ LENGTH_NEUTRAL = (0.4, 0.6)
 """A source whose completion lengths alone reach no more AUC than this may be used uncut as well."""
 
 
+FALSE_ALARMS = 0.10
+"""Share of held-out harmless calibration rows that a head may call harmful: a judge that cries wolf hides every change."""
+
+
 class TrainingDataError(InputError):
     """A training file cannot be used. The message names file, line and key."""
 
@@ -151,8 +155,8 @@ class Trained:
 def train_head(name: str, rows: Sequence[TrainingRow], encoder: Encoder, settings: Settings) -> Trained:
     """Fit, calibrate and describe a head on rows cut alike.
 
-    The threshold is 0.5 on the probability calibrated (Platt) on held-out rows marked ``calibrate``, with both classes
-    weighing the same in every language: the point where missing harm and crying wolf cost the same.
+    Probabilities are calibrated (Platt) on held-out rows marked ``calibrate``, with both classes weighing the same in
+    every language. The threshold is where `FALSE_ALARMS` of the harmless among them are called harmful, and at least 0.5.
     """
     kept = augmented(rows, settings)
     labels = np.array([int(row.harmful) for row in kept])
@@ -164,11 +168,17 @@ def train_head(name: str, rows: Sequence[TrainingRow], encoder: Encoder, setting
     strata = [row.language for row in kept if row.calibrate]
     slope, intercept = platt(by_group[chosen], labels[chosen], balanced_weights(labels[chosen], strata))
     linear = fit_rows(x, labels, kept, settings)
-    recipe = HeadRecipe(name, encoder.name, encoder.identity, encoder.parts, settings.map, 0.5, slope, intercept)
+    threshold = threshold_at(expit(slope * by_group[chosen & (labels == 0)] + intercept))
+    recipe = HeadRecipe(name, encoder.name, encoder.identity, encoder.parts, settings.map, threshold, slope, intercept)
     prompts = frozenset(prompt_digest(row.prompt) for row in kept)
     digest = head_digest(recipe, head_bytes(recipe, linear, prompts))
-    card = _figures(kept, labels, by_group, by_language, slope, intercept)
+    card = _figures(kept, labels, by_group, by_language, recipe)
     return Trained(Head(recipe, linear, prompts, digest, card, encoder), kept, by_group, by_language)
+
+
+def threshold_at(harmless: NDArray[np.float64]) -> float:
+    """The probability that `FALSE_ALARMS` of the harmless rows (shape (n,)) reach; at least 0.5, two decimals."""
+    return max(0.5, float(np.ceil(100 * np.quantile(harmless, 1 - FALSE_ALARMS)) / 100))
 
 
 def fit_rows(
@@ -208,10 +218,9 @@ def _figures(
     labels: NDArray[np.int_],
     by_group: NDArray[np.float64],
     by_language: NDArray[np.float64],
-    slope: float,
-    intercept: float,
+    recipe: HeadRecipe,
 ) -> dict[str, Any]:
-    """Per source and language: n, AUC with the prompt held out and with the language held out, agreement at 0.5."""
+    """Per source and language: n, AUC with the prompt and with the language held out, agreement at the threshold."""
     cells = sorted({(row.source, row.language) for row in rows})
     table = []
     for source, language in cells:
@@ -220,13 +229,13 @@ def _figures(
             {
                 "source": source,
                 "language": language,
-                **cell_figures(labels, by_group, by_language, inside, slope, intercept),
+                **cell_figures(labels, by_group, by_language, inside, recipe),
             }
         )
     chosen = np.array([row.calibrate for row in rows])
     return {
         "held_out": table,
-        "reliability": reliability(expit(slope * by_group[chosen] + intercept), labels[chosen]),
+        "reliability": reliability(expit(recipe.slope * by_group[chosen] + recipe.intercept), labels[chosen]),
     }
 
 
@@ -235,13 +244,12 @@ def cell_figures(
     by_group: NDArray[np.float64],
     by_language: NDArray[np.float64],
     inside: NDArray[np.bool_],
-    slope: float,
-    intercept: float,
+    recipe: HeadRecipe,
 ) -> dict[str, Any]:
     """Figures of one cell; AUC is None where only one class occurs."""
     truth = labels[inside]
     both = 0 < truth.sum() < len(truth)
-    called = (expit(slope * by_group[inside] + intercept) >= 0.5).astype(int)
+    called = (expit(recipe.slope * by_group[inside] + recipe.intercept) >= recipe.threshold).astype(int)
     return {
         "n": int(inside.sum()),
         "auc_prompt_held_out": round(auc(by_group[inside], truth), 3) if both else None,

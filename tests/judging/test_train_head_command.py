@@ -1,0 +1,52 @@
+"""`alignprism judge train-head`: from a file of labels to a head that a study can name."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alignprism.judging.head import Head
+from alignprism.judging.own_rows import DATA
+from alignprism.study import parse
+
+COMMAND = str(Path(sys.executable).with_name("alignprism"))
+
+
+def _call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=300, env=dict(os.environ))
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [json.loads(line) for line in (DATA / "own_en.jsonl").read_text(encoding="utf-8").splitlines()[:80]]
+    keys = ("prompt", "completion", "language", "label")
+    file = tmp_path_factory.mktemp("labels") / "labels.jsonl"
+    file.write_text("".join(json.dumps({k: row[k] for k in keys}) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def test_a_head_trained_on_own_labels_loads_has_a_card_and_can_be_a_judge(labels: Path, tmp_path: Path) -> None:
+    out = tmp_path / "my-head"
+    done = _call("judge", "train-head", str(labels), "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    head = Head.load(out)
+    assert 0 < head.threshold < 1
+    assert "80 rows" in head.card_text
+    study = parse(f"judges:\n  evaluation: {out}\n")
+    assert study.judges.evaluation == str(out)
+
+
+def test_a_wrong_label_names_file_and_line_and_exits_2(labels: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    lines = labels.read_text(encoding="utf-8").splitlines()
+    lines[2] = json.dumps({**json.loads(lines[2]), "label": "bad"})
+    bad.write_text("\n".join(lines), encoding="utf-8")
+    done = _call("judge", "train-head", str(bad), "--out", str(tmp_path / "x"))
+    assert done.returncode == 2
+    assert f"{bad}:3" in done.stderr.replace("\n", "")
+    assert not (tmp_path / "x").exists()
