@@ -71,7 +71,9 @@ def test_what_a_person_sees_in_the_first_box_is_the_primary_figure(smoke_run: Pa
     document = json.loads((smoke_run / "results.json").read_text(encoding="utf-8"))
     primary = document["headline"]["primary"]
     points = abs(round(100 * primary["estimate"]))
-    first = page.inner_text("main section >> nth=0") if page.locator("main section").count() else page.inner_text("body")
+    first = (
+        page.inner_text("main section >> nth=0") if page.locator("main section").count() else page.inner_text("body")
+    )
     assert f"{points} points" in first.replace("\u00a0", " ")
 
 

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import sqlite3
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -450,4 +449,4 @@ def judge_train_head(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -168,22 +167,18 @@ class Head:
 
 
 def head_bytes(recipe: HeadRecipe, linear: Linear, prompts: frozenset[str]) -> bytes:
-    """The content of ``head.npz``; equal heads give equal bytes, which ``np.savez`` does not: it stamps the time."""
+    """The content of ``head.npz``; equal heads give equal bytes (``np.savez`` stores no time stamps)."""
     meta = {"version": HEAD_VERSION, **{key: getattr(recipe, key) for key in HeadRecipe.__dataclass_fields__}}
-    arrays = {
-        "meta": np.array(json.dumps(meta, sort_keys=True)),
-        "mean": linear.mean,
-        "scale": linear.scale,
-        "weights": linear.weights,
-        "bias": np.array(linear.bias),
-        "training_prompts": np.array(sorted(prompts), dtype="U16"),
-    }
     sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            content = io.BytesIO()
-            np.lib.format.write_array(content, array, allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0)), content.getvalue())
+    np.savez(
+        sink,
+        meta=np.array(json.dumps(meta, sort_keys=True)),
+        mean=linear.mean,
+        scale=linear.scale,
+        weights=linear.weights,
+        bias=np.array(linear.bias),
+        training_prompts=np.array(sorted(prompts), dtype="U16"),
+    )
     return sink.getvalue()
 
 

@@ -13,9 +13,10 @@ from alignprism.stages.context import (
     training_settings,
 )
 from alignprism.stages.data import make_pairs, sample_candidates, write_prompts
+from alignprism.stages.engines import taught_name
 from alignprism.stages.evaluate import complete, judge_completions
 from alignprism.stages.results import write_report, write_results
-from alignprism.stages.train import taught_name, teach, train_cell
+from alignprism.stages.train import teach, train_cell
 
 __all__ = [
     "DECODE_TOKENS_PER_SECOND",

@@ -145,7 +145,8 @@ def _document(
 
 
 def _summary(context: Context, stage: str) -> dict[str, Any]:
-    return _json(context.run.stage_folder(stage) / "summary.json")
+    summary: dict[str, Any] = _json(context.run.stage_folder(stage) / "summary.json")
+    return summary
 
 
 def _json(path: Path) -> Any:
