@@ -22,6 +22,7 @@ from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
 from alignprism.prompts.select import select_prompts
 from alignprism.rows import Prompt, content_id, write_atomic
 from alignprism.run_folder import RunFolder, open_run, read_manifest
+from alignprism.stages import Cell
 from alignprism.study import Study, StudyError, dump
 
 STAGE_VERSION = 1
@@ -69,7 +70,7 @@ class Plan:
     models: dict[str, ResolvedModel]
     judges: dict[str, Head]
     stages: list[Stage]
-    cells: list[stages.Cell]
+    cells: list[Cell]
     fetches: list[str]
 
 
