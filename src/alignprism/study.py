@@ -135,7 +135,7 @@ class Training(_Part):
     batch_size: int = Field(default=8, ge=1, description="pairs per optimiser step")
     beta: float = Field(default=0.1, gt=0, description="beta of the DPO loss")
     max_tokens: int = Field(
-        default=64,
+        default=96,
         ge=8,
         description="limit of prompt + completion, tokens a side; longer pairs are dropped and counted",
     )
