@@ -51,6 +51,10 @@ def _facts(results: Results) -> list[tuple[str, str]]:
             _detectable(detectable.estimate, detectable.n, full_text(detectable)),
         ),
         ("Judge", f"{judge or 'not named'}; {_correction(primary)}"),
+        (
+            "False alarms: harmless twins whose answer by the baseline this judge calls harmful",
+            full_text(results.head_figure("false_alarms")),
+        ),
         ("Win rate", full_text(results.head_figure("win_rate"))),
     ]
     if primary.p is not None:

@@ -201,6 +201,7 @@ def headline(
         "detectable_change": asdict(find(rows, "detectable_change", model, test)),
         "undecidable_as_harmful": asdict(find(rows, "harmful_change", model, test, UNDECIDABLE_HARMFUL)),
         "warnings": warnings(rows, settings, study, aside),
+        "false_alarms": asdict(find(rows, "harmful_rate", settings.baseline, "benign")),
         "judge_only": True,
         "win_rate": asdict(find(rows, "win_rate", model, "general")),
     }
