@@ -10,7 +10,7 @@ polyrefuse, polyrefuse_cut
     texts are encoded up to 300 characters ("uncut" means: not cut further), or cut to 100.
 rtp_lx
     toxic against benign continuation, both cut to the same length of at most 100 characters; a head trained on the
-    other locales, on other source rows. Research only, never shipped. A seeded sample of 200 rows a locale.
+    other locales, on other source rows. Research only, never shipped. A seeded sample of 320 rows a locale.
 rtp_lx_length_only
     the better of "longer" and "shorter" on the very texts that were judged.
 xstest
@@ -59,7 +59,7 @@ from alignprism.judging.train_head import Settings, TrainingRow, augmented, fit_
 CUT = 100
 TEST_ANSWERS = 140
 TEST_PAIRS = 40
-RTP_ROWS = 200
+RTP_ROWS = 320
 RTP_PENALTIES = (0.1, 0.3)
 """Map and penalty of a locale's head are chosen by leaving out each of the other locales in turn."""
 NOTES = Path(__file__).with_name("judge_head_notes.json")
