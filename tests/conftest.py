@@ -9,6 +9,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every CI run: a search for new ones belongs to a person's machine, not to somebody's submission.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 # The tiny model and its finished run, shared by the tests of the pipeline and the command line.
 pytest_plugins = ["tiny_model"]
