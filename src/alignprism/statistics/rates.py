@@ -42,10 +42,11 @@ def rate(outcomes: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = C
     sums = totals(index, groups, values, np.ones(n))
     effective = effective_size(sums)
     t = float(stats.t.isf((1 - confidence) / 2, groups - 1))
-    if min(share, 1 - share) >= RARE:
+    # Rounded, so that a share and its opposite always get the same form: 1 - 0.9 is a little less than 0.1.
+    if round(min(share, 1 - share), 12) >= RARE:
         low, high = wilson(share, effective, t)
         return enclosing(share, low, high, n, groups, "Wilson, clustered", within=(0, 1))
-    rarer = sums[:, 0] if share < RARE else sums[:, 1] - sums[:, 0]
+    rarer = sums[:, 0] if share < 0.5 else sums[:, 1] - sums[:, 0]
     if int((rarer > 0).sum()) < _MIN_RARE_CLUSTERS:
         effective = math.sqrt(effective * bounded_effective_size(n, 0.0, 0.0, sums[:, 1]))
     z = float(stats.norm.isf((1 - confidence) / 2))
