@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from alignprism import stages
-from alignprism.judging.head import Head
+from alignprism.judging.head import Head, prompt_digest
 from alignprism.models.embedded import describe, embedded
 from alignprism.models.identity import weights_digest
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
@@ -106,6 +106,7 @@ def plan(study: Study, folder: Path, cache: Path, reporter: Reporter, *, dry_run
             "or set allow_shared_judge: true (the page will say so)"
         )
     prompts, _ = select_prompts(study)
+    _refuse_trained_judges(study, judges, prompts)
     run = open_run(folder, create=not dry_run)
     missing = missing_models(study, cache) if dry_run else []
     models = {
@@ -118,6 +119,17 @@ def plan(study: Study, folder: Path, cache: Path, reporter: Reporter, *, dry_run
     layout = Plan(study, run, prompts, models, judges, [], cells, missing)
     layout.stages = list(_stages(layout))
     return layout
+
+
+def _refuse_trained_judges(study: Study, judges: dict[str, Head], prompts: Sequence[Prompt]) -> None:
+    """A judge that was trained on a prompt of the study knows the answer: refuse it."""
+    for role, head in judges.items():
+        seen = [p.id for p in prompts if prompt_digest(p.text) in head.training_prompt_digests]
+        if seen:
+            raise StudyError(
+                f"judges.{role}: {getattr(study.judges, role)!r} was trained on {len(seen)} prompts of this study (the first: "
+                f"{seen[0]!r}); name another judge, or take the prompts out"
+            )
 
 
 def missing_models(study: Study, cache: Path) -> list[str]:

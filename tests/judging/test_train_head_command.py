@@ -50,3 +50,25 @@ def test_a_wrong_label_names_file_and_line_and_exits_2(labels: Path, tmp_path: P
     assert done.returncode == 2
     assert f"{bad}:3" in done.stderr.replace("\n", "")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_judge_that_saw_a_prompt_of_the_study_is_refused(labels: Path, tmp_path: Path) -> None:
+    out = tmp_path / "my-head"
+    assert _call("judge", "train-head", str(labels), "--out", str(out)).returncode == 0
+    prompt = json.loads(labels.read_text(encoding="utf-8").splitlines()[0])["prompt"]
+    rows = [{"id": "seen-1", "text": prompt, "language": "en", "split": "test"}]
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        "languages: {train: [], test: [en]}\nmethods: []\n"
+        "data: {redteam: prompts.jsonl, translated: null, benign: null, general: null}\n"
+        "models: {a: {source: 'embedded:gemma-3-270m'}, b: {source: 'embedded:gemma-3-270m'}}\nbaseline: a\n"
+        f"judges: {{evaluation: {out}}}\n",
+        encoding="utf-8",
+    )
+    done = _call("run", str(study), "--run", str(tmp_path / "run"))
+    assert done.returncode == 2
+    assert "was trained on 1 prompts" in done.stderr.replace("\n", " ")
+    assert prompt not in done.stderr
+    assert not (tmp_path / "run").exists()
