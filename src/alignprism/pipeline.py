@@ -385,5 +385,5 @@ def _note(layout: Plan, stage: str) -> None:
 
 
 def estimate_minutes(todo: Sequence[Stage]) -> float:
-    """Estimated minutes of the stages, from speeds measured on two cores without a GPU (docs/benchmarks.md)."""
+    """Estimated minutes of the stages, from rough speeds of two cores without a GPU (see `stages.context`)."""
     return sum(stage.seconds for stage in todo) / 60

@@ -16,7 +16,7 @@ from alignprism.rows import Prompt, Row, content_id, read_rows, write_rows
 from alignprism.run_folder import RunFolder
 from alignprism.study import METHODS, Study
 
-# Two cores, no GPU (docs/benchmarks.md); used for the estimate of --dry-run only.
+# Rough speeds of two cores without a GPU, rounded from stage times; used for the estimate of --dry-run only.
 DECODE_TOKENS_PER_SECOND = 110.0
 TRAIN_TOKENS_PER_SECOND = 60.0
 JUDGE_ROWS_PER_SECOND = 12.0

@@ -1,6 +1,7 @@
 """Two models on the same prompts: the change of a rate, the relative change, the change of a mean, and exact McNemar.
 
-Which interval, and why (2,000 simulated samples a setting, nominal 95 %, settings as in benchmarks/intervals.py):
+Which interval, and why (2,000 simulated samples a setting, nominal 95 %; benchmarks/intervals.py measures the chosen
+ones, the comparison with percentile and BCa was made once with a simulation that is not kept):
 from 30 clusters the studentised cluster bootstrap (94 to 96 %; the percentile bootstrap 93 to 96 %, BCa no better and
 worse with few changed rows); below, t on the cluster-robust (CR1) variance with G-1 degrees of freedom (94 to 96 %,
 where the percentile bootstrap falls to 91 %); and where next to nothing changed (fewer than five clusters, or fewer
