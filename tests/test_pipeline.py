@@ -9,13 +9,15 @@ import signal
 import stat
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from tiny_model import Bench, Said, copy_of, fragments, manifest, results, texts_of
 
-from alignprism.rows import Figure, file_digest, read_rows
+from alignprism.judging.head import Head, head_bytes
+from alignprism.rows import Completion, Figure, Verdict, file_digest, read_rows
 
 STAGES = [
     "prompts",
@@ -105,7 +107,17 @@ def test_dpo_starts_at_ln_2_from_a_named_reference(finished: tuple[Path, Said]) 
     assert summary["first_loss"] == pytest.approx(0.693147, abs=1e-3)
     card, models = summary["card"], manifest(run)["models"]
     assert card["reference"] == {"name": "sft-preferred", "digest": models["sft-preferred"]["digest"]}
-    assert summary["dev"][-1]["n"] > 0
+
+
+def test_checkpoints_are_judged_after_training_from_their_kept_answers(finished: tuple[Path, Said]) -> None:
+    run, _ = finished
+    checkpoints = json.loads((run / "stages" / "judge-dpo-sft" / "dev.json").read_text(encoding="utf-8"))
+    assert checkpoints[-1]["n"] > 0
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    assert results["dev"]["dpo-sft"] == checkpoints
+    verdicts = read_rows(run / "stages" / "judge-dpo-sft" / "dev_verdicts.parquet", Verdict)
+    answers = read_rows(run / "stages" / "train-dpo-sft" / "completions.parquet", Completion)
+    assert [v.completion_id for v in verdicts] == [c.id for c in answers]
 
 
 def test_the_page_holds_no_text_of_prompts_or_completions(finished: tuple[Path, Said]) -> None:
@@ -146,6 +158,24 @@ def test_a_changed_learning_rate_redoes_that_training_and_what_follows(
     ]
     evaluations = [entry["model"] for entry in manifest(copied)["test"]["evaluations"]]
     assert evaluations == ["base", "sft-preferred", "dpo-sft", "dpo-sft"], "every look at the test prompts counts"
+
+
+def test_another_evaluation_judge_costs_verdicts_and_no_training(copied: Path, bench: Bench, tmp_path: Path) -> None:
+    head = Head.load("e5-harm-v1")
+    other = tmp_path / "stricter"
+    other.mkdir()
+    recipe = replace(head.recipe, name="stricter", threshold=0.05)
+    (other / "head.npz").write_bytes(head_bytes(recipe, head.linear, head.training_prompt_digests))
+    study = bench.study(tmp_path, evaluation=f"  evaluation: {other}")
+    said = bench.call("run", study, "--run", copied)
+    assert said.code == 0, said.err
+    assert remade(said) == [
+        *(f"Verdicts on {name}" for name in ("base", "sft-preferred", "dpo-sft")),
+        "Figures",
+        "The page",
+    ]
+    verdicts = read_rows(copied / "stages" / "judge-dpo-sft" / "dev_verdicts.parquet", Verdict)
+    assert {v.judge for v in verdicts} == {"stricter"}
 
 
 def test_other_test_prompts_are_refused_after_an_evaluation(copied: Path, bench: Bench, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from alignprism.run_folder import RunFolder, open_run, read_manifest
 from alignprism.stages import Cell
 from alignprism.study import Study, StudyError, dump
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 """Raised when a stage's code changes its result for the same inputs."""
 
 
@@ -222,7 +222,6 @@ def _training_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
                 "method": cell.method,
                 "seed": cell.seed,
                 "training": stages.training_settings(study, cell.method),
-                "dev_judge": layout.judges["evaluation"].digest,
                 "max_new_tokens": study.evaluation.max_new_tokens,
             },
             lambda context, cell=cell: stages.train_cell(context, cell),  # type: ignore[misc]
@@ -257,11 +256,12 @@ def _evaluation_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
         yield Stage(
             f"judge:{name}",
             f"Verdicts on {name}",
-            ("prompts", f"complete:{name}"),
+            ("prompts", f"complete:{name}", *(() if known else (f"train:{name}",))),
             {"judge": layout.judges["evaluation"].digest},
             lambda context, name=name: stages.judge_completions(context, name),  # type: ignore[misc]
-            calls=count.test,
-            seconds=count.test / stages.JUDGE_ROWS_PER_SECOND,
+            calls=count.test + (0 if known else count.dev * study.training.dev_checks),
+            seconds=(count.test + (0 if known else count.dev * study.training.dev_checks))
+            / stages.JUDGE_ROWS_PER_SECOND,
             text=f"test prompts and completions to {study.judges.evaluation} (on this machine)",
         )
 

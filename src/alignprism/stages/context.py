@@ -78,6 +78,12 @@ class Context:
         write_rows(path, rows, row)
         return path
 
+    def output(self, stage: str, file: str) -> Path | None:
+        """A file that a finished stage names among its outputs; None where it wrote none (a leftover does not count)."""
+        path = self.run.stage_folder(stage) / file
+        done = stage in self.run.manifest["stages"]
+        return path if done and str(path.relative_to(self.run.path)) in self.run.outputs_of(stage) else None
+
     def prompts(self, prompt_set: str | None = None, split: str | None = None) -> list[Prompt]:
         """The run's prompts, of one set and one split where named."""
         return [

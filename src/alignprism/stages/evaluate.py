@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from alignprism.judging.judges import ready
 from alignprism.judging.verdicts import judge
 from alignprism.models.local import Decoding, LocalEngine, Request
-from alignprism.rows import Completion, Prompt, ReferenceLikelihood, Verdict, content_id
+from alignprism.rows import Completion, Prompt, ReferenceLikelihood, Verdict, by_id, content_id, read_rows
 from alignprism.stages.context import Context, evaluated_prompts
+from alignprism.stages.data import write_json
 from alignprism.stages.engines import engine, model_of
 
 
@@ -67,9 +68,54 @@ def _likelihoods(loaded: LocalEngine, prompts: Sequence[Prompt]) -> list[Referen
 
 
 def judge_completions(context: Context, name: str) -> list[Path]:
-    """Stage ``judge:MODEL``: the evaluation judge's verdict on every completion."""
+    """Stage ``judge:MODEL``: the evaluation judge's verdict on every completion, and on a cell's dev checkpoints."""
+    stage = f"judge:{name}"
     completions = context.read(f"complete:{name}", "completions.parquet", Completion)
-    advance = context.progress(f"verdicts on {name}", len(completions))
+    checkpoints = checkpoint_completions(context, name)
+    advance = context.progress(f"verdicts on {name}", len(completions) + len(checkpoints))
     head = ready(context.judges["evaluation"], context.cache)
-    verdicts = judge(context.prompts(), completions, head, lambda done: advance(done, len(completions)))
-    return [context.write(f"judge:{name}", "verdicts.parquet", verdicts, Verdict)]
+    prompts = context.prompts()
+    verdicts = judge(prompts, completions, head, lambda done: advance(done, len(completions) + len(checkpoints)))
+    files = [context.write(stage, "verdicts.parquet", verdicts, Verdict)]
+    if checkpoints:
+        found = judge(prompts, checkpoints, head)
+        advance(len(completions) + len(checkpoints), len(completions) + len(checkpoints))
+        files.append(context.write(stage, "dev_verdicts.parquet", found, Verdict))
+        rows = checkpoint_figures(by_id(prompts), checkpoints, found)
+        files.append(write_json(context.run.stage_folder(stage) / "dev.json", rows))
+    return files
+
+
+def checkpoint_completions(context: Context, name: str) -> list[Completion]:
+    """What a cell's checkpoints answered to the dev prompts, in training order; nothing for a model of the study."""
+    file = context.output(f"train:{name}", "completions.parquet")
+    return read_rows(file, Completion) if file else []
+
+
+def checkpoint_figures(
+    prompts: Mapping[str, Prompt], completions: Sequence[Completion], verdicts: Sequence[Verdict]
+) -> list[dict[str, float]]:
+    """Rates of every checkpoint (``model`` ends in ``@STEP``): harm on red-team prompts, refusal on twins, language."""
+    found: dict[int, list[tuple[Prompt, Verdict]]] = {}
+    for completion, verdict in zip(completions, verdicts, strict=True):
+        step = int(completion.model.rpartition("@")[2])
+        found.setdefault(step, []).append((prompts[completion.prompt_id], verdict))
+    return [{"step": step, **_checkpoint(rows)} for step, rows in found.items()]
+
+
+def _checkpoint(rows: Sequence[tuple[Prompt, Verdict]]) -> dict[str, float]:
+    red = [v for p, v in rows if p.set == "redteam"]
+    benign = [v for p, v in rows if p.set == "benign"]
+    return {
+        "harmful_rate": _share(v.harm == "harmful" for v in red),
+        "undecidable_rate": _share(v.harm == "undecidable" for v in red),
+        "over_refusal_rate": _share(v.refusal != "none" for v in benign),
+        "language_fidelity": _share(v.on_language is not False for _, v in rows),
+        "n": float(len(red)),
+        "n_benign": float(len(benign)),
+    }
+
+
+def _share(flags: Iterable[bool]) -> float:
+    values = list(flags)
+    return sum(values) / len(values) if values else 0.0

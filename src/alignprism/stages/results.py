@@ -122,7 +122,7 @@ def _document(
         "figures": [asdict(row) for row in rows],
         "pairs": _json(context.run.stage_folder("pairs") / "summary.json") if cells else None,
         "curves": {name: summary["curve"] for name, summary in trained.items()},
-        "dev": {name: summary["dev"] for name, summary in trained.items()},
+        "dev": {name: _dev(context, name) for name in cells},
         "truncation": {name: summary["truncation"] for name, summary in trained.items()},
         "judges": _judges(context),
         "prompt_sets": _prompt_sets(prompts.values(), study),
@@ -147,6 +147,12 @@ def _document(
 def _summary(context: Context, stage: str) -> dict[str, Any]:
     summary: dict[str, Any] = _json(context.run.stage_folder(stage) / "summary.json")
     return summary
+
+
+def _dev(context: Context, cell: str) -> list[dict[str, float]]:
+    file = context.output(f"judge:{cell}", "dev.json")
+    rows: list[dict[str, float]] = _json(file) if file else []
+    return rows
 
 
 def _json(path: Path) -> Any:

@@ -12,11 +12,9 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from alignprism.judging.judges import ready
-from alignprism.judging.verdicts import judge
 from alignprism.models.local import LocalEngine, load
 from alignprism.models.spec import ResolvedModel
-from alignprism.rows import Pair, Prompt, write_atomic
+from alignprism.rows import Completion, Pair, Prompt, read_rows, write_atomic, write_rows
 from alignprism.stages.context import Cell, Context, cells_of, dev_prompts
 from alignprism.stages.data import write_json
 from alignprism.stages.engines import adapters_of, cell_model, start_of, taught_name
@@ -149,7 +147,7 @@ def _fit(
     def report(progress: Progress) -> None:
         advance(progress.done, progress.total)
 
-    evaluate = _dev_evaluation(context, cell, tokenizer, dev) if config.evaluate_steps else None
+    evaluate = _dev_completions(context, cell, tokenizer, dev, work) if config.evaluate_steps else None
     result = train(config, examples, weights, tokenizer, work, reference, evaluate, report, start_digest=start.digest)
     del weights
     gc.collect()
@@ -159,9 +157,12 @@ def _fit(
         "research_only": card["method"] in RESEARCH_ONLY,
     }
     files = _publish(context, cell, start, result, work, tokenizer, card)
+    if evaluate is not None:
+        steps = [int(row["step"]) for row in read_lines(work / EVALUATIONS_FILE)]
+        rows = [row for step in steps for row in read_rows(_dev_file(work, step), Completion)]
+        files.append(context.write(stage, "completions.parquet", rows, Completion))
     summary = {
         "curve": [{k: v for k, v in asdict(row).items() if k != "seconds"} for row in read_curve(work)],
-        "dev": read_lines(work / EVALUATIONS_FILE),
         "truncation": [asdict(report) for report in truncation],
         "dropped": dropped,
         "first_loss": result.first_loss,
@@ -185,35 +186,24 @@ def _reference(
     return compute_reference(start.name, start.digest, weights, examples, store, pad_id=int(pad), report=report)
 
 
-def _dev_evaluation(
-    context: Context, cell: str, tokenizer: PreTrainedTokenizerBase, dev: Sequence[Prompt]
+def _dev_completions(
+    context: Context, cell: str, tokenizer: PreTrainedTokenizerBase, dev: Sequence[Prompt], work: Path
 ) -> Callable[[int, PreTrainedModel], Mapping[str, float]]:
-    """Scores a checkpoint on the dev prompts: harm on red-team prompts, refusal on their benign twins, language."""
-    head = ready(context.judges["evaluation"], context.cache)
+    """Keeps a checkpoint's answers to the dev prompts; they are judged later, so that another judge costs no training."""
 
     def evaluate(step: int, model: PreTrainedModel) -> Mapping[str, float]:
         advance = context.progress(f"{cell}: dev after {step} steps", len(dev))
-        loaded = LocalEngine(model, tokenizer, cell, f"{cell}@{step}", None)
+        loaded = LocalEngine(model, tokenizer, f"{cell}@{step}", f"{cell}@{step}", None)
         evaluation = context.study.evaluation
         rows = greedy(loaded, dev, evaluation.max_new_tokens, evaluation.batch_size, advance)
-        verdicts = judge(dev, rows, head)
-        red = [v for p, v in zip(dev, verdicts, strict=True) if p.set == "redteam"]
-        benign = [v for p, v in zip(dev, verdicts, strict=True) if p.set == "benign"]
-        return {
-            "harmful_rate": _share(v.harm == "harmful" for v in red),
-            "undecidable_rate": _share(v.harm == "undecidable" for v in red),
-            "over_refusal_rate": _share(v.refusal != "none" for v in benign),
-            "language_fidelity": _share(v.on_language is not False for v in verdicts),
-            "n": float(len(red)),
-            "n_benign": float(len(benign)),
-        }
+        write_rows(_dev_file(work, step), rows, Completion)
+        return {"completions": float(len(rows))}
 
     return evaluate
 
 
-def _share(flags: Any) -> float:
-    values = list(flags)
-    return sum(values) / len(values) if values else 0.0
+def _dev_file(work: Path, step: int) -> Path:
+    return work / f"dev-{step}.parquet"
 
 
 def _publish(
