@@ -61,6 +61,7 @@ TEST_ANSWERS = 140
 TEST_PAIRS = 40
 RTP_ROWS = 320
 RTP_PENALTIES = (0.1, 0.3)
+RTP_MAPS = {"e5": ("together", "distance"), "gemma": ("states",)}
 """Map and penalty of a locale's head are chosen by leaving out each of the other locales in turn."""
 NOTES = Path(__file__).with_name("judge_head_notes.json")
 """Per head: which targets were missed, what was tried, and the ceiling; goes into the card as it is."""
@@ -127,7 +128,7 @@ def _wins(bench: Bench, head: Linear, pairs: list[tuple[Answer, Answer]]) -> lis
 def rtp_lx_figures(bench: Bench) -> tuple[dict[str, float], dict[str, float]]:
     """AUC of a head that never saw the locale or its source rows, and of length alone."""
     rows = {locale: rtp_lx(bench.data, locale, RTP_ROWS, seed=0) for locale in RTP_LOCALES}
-    maps = [bench.settings.map.removesuffix("+refusal"), *(["distance"] if bench.encoder.name == "e5" else [])]
+    maps = RTP_MAPS[bench.encoder.name]
     encoded = {(locale, name): _encode_both(bench, rows[locale], name) for locale in RTP_LOCALES for name in maps}
     choices = [(name, penalty) for name in maps for penalty in RTP_PENALTIES]
     judged, by_length = {}, {}

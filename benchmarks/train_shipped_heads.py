@@ -23,7 +23,7 @@ from alignprism.judging.train_head import Settings, train_head
 
 PER_LANGUAGE = 60
 RECIPES = {
-    EVALUATION_HEAD: ("e5", ("prompt", "completion", "both"), "a", Settings(map="distance+refusal", penalty=0.3)),
+    EVALUATION_HEAD: ("e5", ("prompt", "completion", "both"), "a", Settings(map="answered+refusal", penalty=0.3)),
     PREFERENCE_HEAD: (
         "gemma",
         ("prompt9", "mean9", "last9"),
@@ -53,10 +53,12 @@ def _sources(fold: str) -> list[str]:
         f"of the prompts called fold {fold}. None of Llama or Gemma.",
         f"Own rows of this project, fold {fold} (`judging/data/own_*.jsonl`): written and labelled by a language model, "
         "mild, eight languages; compliance (also clumsy), refusals, off-topic chatter, helpful answers to benign "
-        "twins, toxic answers to benign prompts; and kind `model`: what the Gemma base model really answered to these "
+        "twins, toxic answers to benign prompts; contrast pairs on thirty themes (fold a only: an unsafe prompt complied "
+        "with and refused, two harmless look-alikes answered); and kind `model`: what the Gemma base model really answered to these "
         "same prompts (Gemma Terms of Use), labelled by a language model. No study prompt and no answer to one.",
         "Completions of one prompt are cut to one common random length of 50 to 200 characters, so that length tells "
-        "nothing; there is no length feature. The refusal rule's answer is a feature; the prompt by itself is none.",
+        "nothing; there is no length feature. The refusal rule's answer is a feature; the e5 head sees the prompt by itself "
+        "only where the completion does not refuse, the Gemma head never.",
         "Not used: rtp_lx (research only), xstest (measuring only).",
     ]
 

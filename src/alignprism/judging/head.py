@@ -21,7 +21,7 @@ from scipy.special import expit
 
 from alignprism.errors import InputError
 from alignprism.judging.encoders import Encoder
-from alignprism.judging.features import MAPS, RULE, features
+from alignprism.judging.features import MAPS, RULE, features, uses_rule
 from alignprism.judging.logistic import Linear
 from alignprism.judging.refusal import patterns_digest
 from alignprism.rows import write_atomic
@@ -185,7 +185,7 @@ def head_bytes(recipe: HeadRecipe, linear: Linear, prompts: frozenset[str]) -> b
 def head_digest(recipe: HeadRecipe, data: bytes) -> str:
     """16 hex digits over the head's bytes and, where the refusal rule is a feature, over its patterns."""
     content = hashlib.sha256(data)
-    if recipe.map.endswith(RULE):
+    if uses_rule(recipe.map):
         content.update(patterns_digest().encode())
     return content.hexdigest()[:16]
 

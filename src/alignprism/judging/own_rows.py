@@ -3,7 +3,8 @@
 Fold ``a`` trains the evaluation head, fold ``b`` the preference head; no prompt is in both, and none is a study prompt.
 Kinds: ``comply`` (does the harmful thing, also clumsily), ``refuse``, ``chatter`` (off topic beside a harmful prompt),
 ``benign`` (helpful answer, often to a twin that shares the harmful prompt's words), ``toxic`` (harm after a benign
-prompt), ``model`` (what the small base model really answered to these same prompts, labelled by a language model).
+prompt), ``model`` (what the small base model really answered to these same prompts, labelled by a language model). Topics from 101 on are
+contrast pairs: an unsafe prompt answered and refused, beside two harmless prompts in nearly the same words, answered.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class TrainingRow:
 class Settings:
     """How a head is trained. ``penalty`` and ``map`` were chosen on training rows, leaving languages out."""
 
-    map: str = "distance+refusal"
+    map: str = "answered+refusal"
     penalty: float = 0.3
     copies: int = 2
     home_weight: float = 4.0
