@@ -70,11 +70,17 @@ def test_both_serbian_scripts_read_the_same() -> None:
     assert transliterate("Нећу да помогнем, жао ми је, љубав и џем") == "Neću da pomognem, žao mi je, ljubav i džem"
 
 
-def test_own_rows_helpful_or_harmful_are_not_called_refusals_and_most_refusals_are() -> None:
-    def called(kind: str) -> list[bool]:
+def test_answers_are_hardly_ever_called_refusals_and_refusals_in_usual_words_mostly_are() -> None:
+    def called(kind: str, *, contrast: bool) -> list[bool]:
         rows = own_rows("a", frozenset({kind})) + own_rows("b", frozenset({kind}))
-        return [refusal(row.completion, row.language) != "none" for row in rows]
+        chosen = [row for row in rows if (int(row.group.split("-")[1][1:]) > 100) == contrast]
+        return [refusal(row.completion, row.language) != "none" for row in chosen]
 
-    assert sum(called("benign")) == sum(called("comply")) == 0
-    refused = called("refuse")
-    assert sum(refused) >= 0.6 * len(refused)
+    answers = [
+        flag for kind in ("benign", "comply") for contrast in (True, False) for flag in called(kind, contrast=contrast)
+    ]
+    assert sum(answers) <= 0.01 * len(answers)
+    usual, varied = called("refuse", contrast=False), called("refuse", contrast=True)
+    assert sum(usual) >= 0.6 * len(usual)
+    # Refusals that were written to avoid the usual words show the rule's limit (docs/benchmarks.md), not its promise.
+    assert sum(varied) >= 0.2 * len(varied)
