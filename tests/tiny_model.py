@@ -171,7 +171,7 @@ class Bench:
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """The command line as a process of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "alignprism.cli", *map(str, arguments)],
+            [sys.executable, "-m", "alignprism", *map(str, arguments)],
             env=self.environment(),
             cwd=self.folder,
             stdout=subprocess.PIPE,

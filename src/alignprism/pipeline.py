@@ -25,7 +25,7 @@ from alignprism.run_folder import RunFolder, open_run, read_manifest
 from alignprism.stages import Cell
 from alignprism.study import Study, StudyError, dump
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 """Raised when a stage's code changes its result for the same inputs."""
 
 

@@ -134,6 +134,22 @@ class Training(_Part):
     ift_epochs: int = Field(default=3, ge=1, description="passes over the general instructions, `ift` stage")
     batch_size: int = Field(default=8, ge=1, description="pairs per optimiser step")
     beta: float = Field(default=0.1, gt=0, description="beta of the DPO loss")
+    dpo_loss: Literal["sigmoid", "length-normalised"] = Field(
+        default="sigmoid", description="DPO on summed log-probabilities, or on those per token"
+    )
+    nll_weight: float = Field(
+        default=0.0, ge=0, description="weight of the chosen sides' negative log-likelihood in the DPO loss"
+    )
+    held_out_share: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the pairs that is only scored; the best step's weights are kept"
+    )
+    patience: int = Field(
+        default=0, ge=0, description="epochs without a new best on the held-out pairs that end a training; 0: none do"
+    )
+    gradient_checkpointing: bool = Field(default=False, description="less memory for about a third more time")
+    trackers: list[Literal["tensorboard", "trackio", "mlflow", "wandb"]] = Field(
+        default=[], description="where curves go as well, through accelerate (the package must be installed)"
+    )
     max_tokens: int = Field(
         default=96,
         ge=8,

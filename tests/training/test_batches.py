@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignprism.training.batches import collate, epoch_batches, micro_batches
+from alignprism.training.batches import epoch_batches, micro_batches
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=80)
 
@@ -23,11 +24,27 @@ def test_an_epoch_holds_every_row_once(lengths: list[int], size: int, seed: int,
 
 
 @settings(max_examples=60, deadline=None)
-@given(LENGTHS, st.integers(1, 2), st.integers(1, 2000))
-def test_forwards_keep_to_their_token_budget(lengths: list[int], sides: int, budget: int) -> None:
-    parts = micro_batches(range(len(lengths)), lengths, sides, budget)
+@given(LENGTHS, st.integers(1, 2000), st.integers(0, 200))
+def test_forwards_keep_to_their_token_budget(lengths: list[int], budget: int, cost: int) -> None:
+    parts = micro_batches(range(len(lengths)), lengths, budget, cost)
     assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
-    assert all(len(p) == 1 or sides * len(p) * max(lengths[r] for r in p) <= budget for p in parts)
+    assert all(len(p) == 1 or len(p) * max(lengths[r] for r in p) <= budget for p in parts)
+
+
+def _cost(parts: list[tuple[int, ...]], lengths: list[int], cost: int) -> int:
+    return sum(len(p) * max(lengths[r] for r in p) + cost for p in parts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=9), st.integers(0, 50))
+def test_the_cut_is_the_cheapest_there_is(lengths: list[int], cost: int) -> None:
+    ordered = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    cheapest = min(
+        _cost([tuple(ordered[a:b]) for a, b in itertools.pairwise([0, *cuts, len(ordered)])], lengths, cost)
+        for size in range(len(ordered))
+        for cuts in itertools.combinations(range(1, len(ordered)), size)
+    )
+    assert _cost(micro_batches(range(len(lengths)), lengths, 10**6, cost), lengths, cost) == cheapest
 
 
 def test_the_order_follows_the_rows_not_their_place_in_the_file() -> None:
@@ -53,9 +70,3 @@ def test_length_buckets_save_padding_and_keep_languages_mixed() -> None:
     assert sum(len({languages[r] for r in b}) >= 2 for b in sorted_pools) >= 0.9 * len(sorted_pools)
     means = [sum(lengths[r] for r in b) / 8 for b in sorted_pools]
     assert means != sorted(means) and means != sorted(means, reverse=True)
-
-
-def test_collate_pads_on_the_right_and_marks_completions() -> None:
-    batch = collate([((5, 6), (7, 8, 9)), ((5,), (7,))], pad_id=0)
-    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9], [5, 7, 0, 0, 0]]
-    assert batch.completion_mask.int().tolist() == [[0, 0, 1, 1, 1], [0, 1, 0, 0, 0]]

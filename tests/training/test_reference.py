@@ -8,8 +8,8 @@ import pytest
 import torch
 from tiny_models import random_examples, tiny_model
 
-from alignprism.training.batches import collate
 from alignprism.training.config import TrainingError
+from alignprism.training.layout import collate
 from alignprism.training.reference import compute_reference, read_store
 from alignprism.training.scorer import Scorer
 
@@ -22,7 +22,7 @@ def test_log_probabilities_are_the_scorers(tmp_path: Path) -> None:
     for example in EXAMPLES:
         batch = collate([(example.prompt_ids, example.chosen_ids), (example.prompt_ids, example.side("rejected"))], 0)
         with torch.no_grad():
-            sums, _ = Scorer(model)(batch.input_ids, batch.completion_mask)
+            sums = Scorer(model)(batch).sums
         assert reference.pair(example) == pytest.approx(sums.tolist(), abs=1e-4)
 
 

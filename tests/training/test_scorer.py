@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from alignprism.training.adapters import attach_lora
-from alignprism.training.batches import collate
 from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.head import HeadForm, completion_log_probs
+from alignprism.training.layout import collate
 from alignprism.training.scorer import Scorer, check_against_logits
 
 SEQUENCES = [(e.prompt_ids, ids) for e in random_examples(4) for ids in (e.chosen_ids, e.side("rejected"))]
@@ -52,10 +52,10 @@ def _assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None
 def test_log_probabilities_and_all_gradients_equal_full_logits(architecture: str, config: TrainConfig) -> None:
     model = tiny_model(architecture).double().requires_grad_(True)
     scorer = Scorer(model, config)
-    sums, per_token = scorer(BATCH.input_ids, BATCH.completion_mask)
+    sums, tokens, _ = scorer(BATCH)
     expected = _full_logits(model)
     assert torch.allclose(sums, expected.to(sums), rtol=1e-6, atol=1e-6)
-    assert torch.equal(per_token.sum(-1), sums)
+    assert len(tokens) == sum(len(completion) for _, completion in SEQUENCES)
     _assert_close(_gradients(model, sums), _gradients(model, _full_logits(model)))
 
 
@@ -67,7 +67,7 @@ def test_lora_gradients_with_a_frozen_head_equal_full_logits(architecture: str) 
             torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(1))
     scorer = Scorer(policy, TrainConfig("dpo-ift", **SMALL_CHUNKS))
     assert not any(p.requires_grad for p in scorer.causal.get_output_embeddings().parameters())
-    found = _gradients(policy, scorer(BATCH.input_ids, BATCH.completion_mask)[0])
+    found = _gradients(policy, scorer(BATCH).sums)
     expected = _gradients(policy, _full_logits(scorer.causal))
     for name, gradient in expected.items():
         assert torch.allclose(found[name], gradient, rtol=1e-4, atol=2e-5 * float(gradient.abs().max())), name
@@ -94,8 +94,7 @@ def test_padding_changes_nothing() -> None:
     scorer = Scorer(tiny_model("gemma3"))
     example = random_examples(4)[1]
     alone = collate([(example.prompt_ids, example.chosen_ids)], 0)
-    together, _ = scorer(BATCH.input_ids, BATCH.completion_mask)
-    single, _ = scorer(alone.input_ids, alone.completion_mask)
+    together, single = scorer(BATCH).sums, scorer(alone).sums
     assert float(single[0]) == pytest.approx(float(together[2]), abs=1e-4)
 
 

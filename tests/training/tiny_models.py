@@ -15,15 +15,19 @@ from transformers import (
     Gemma3TextConfig,
     GraniteConfig,
     LlamaConfig,
+    MistralConfig,
+    MixtralConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3MoeConfig,
 )
 
 from alignprism.training.examples import Example
 
 VOCABULARY = 97
+_MIXED = ["sliding_attention", "full_attention"]
 _SIZES = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
@@ -39,19 +43,32 @@ _SIZES = {
 
 CONFIGURATIONS: dict[str, Callable[[], PreTrainedConfig]] = {
     "cohere": lambda: CohereConfig(**_SIZES, logit_scale=0.25),
-    "cohere2": lambda: Cohere2Config(**_SIZES, logit_scale=0.25, sliding_window=4),
+    "cohere2": lambda: Cohere2Config(**_SIZES, logit_scale=0.25, sliding_window=4, layer_types=_MIXED),
     "gemma2": lambda: Gemma2Config(**_SIZES, head_dim=8, final_logit_softcapping=3.0, sliding_window=4),
-    "gemma3": lambda: Gemma3TextConfig(**_SIZES, head_dim=8, sliding_window=4),
+    "gemma3": lambda: Gemma3TextConfig(**_SIZES, head_dim=8, sliding_window=4, layer_types=_MIXED),
     "granite": lambda: GraniteConfig(**_SIZES, logits_scaling=4.0),
     "llama": lambda: LlamaConfig(**_SIZES),
+    "mistral": lambda: MistralConfig(**_SIZES, sliding_window=4),
     "qwen2": lambda: Qwen2Config(**_SIZES, tie_word_embeddings=True),
 }
+
+
+EXPERTS: dict[str, Callable[[], PreTrainedConfig]] = {
+    "qwen3_moe": lambda: Qwen3MoeConfig(
+        **_SIZES, head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24, router_aux_loss_coef=0.5
+    ),
+    "mixtral": lambda: MixtralConfig(
+        **_SIZES, head_dim=8, num_local_experts=4, num_experts_per_tok=2, router_aux_loss_coef=0.5, sliding_window=None
+    ),
+}
+"""Mixture-of-experts models; transformers runs their experts in float32 and below only."""
 
 
 def tiny_model(architecture: str, seed: int = 0) -> PreTrainedModel:
     """A random model whose logits spread enough for differences to show."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(CONFIGURATIONS[architecture](), dtype=torch.float32)
+    configuration = (CONFIGURATIONS | EXPERTS)[architecture]()
+    model = AutoModelForCausalLM.from_config(configuration, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -7,6 +7,10 @@ never tokenised again, because a merge across it would change the prompt that th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jinja2.exceptions import TemplateError as JinjaError
 from transformers import PreTrainedTokenizerBase
 
 from alignprism.errors import InputError
@@ -32,6 +36,17 @@ class TemplateError(InputError):
     """A chat template cannot be used for prompt and completion."""
 
 
+class Message(NamedTuple):
+    """One turn of a conversation; ``role`` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+Asked = str | Sequence[Message]
+"""What a model is asked: a conversation that waits for the model's turn, or a text, which is one user message."""
+
+
 def with_chat_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Give the tokenizer of a base model a template, if it has none; returns the same tokenizer."""
     if tokenizer.chat_template is None:
@@ -39,25 +54,30 @@ def with_chat_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenize
     return tokenizer
 
 
-def render(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    """The text a model is shown for a prompt: one user turn and the opening of the model's own.
+def render(tokenizer: PreTrainedTokenizerBase, prompt: Asked) -> str:
+    """The text a model is shown for a prompt: its turns and the opening of the model's own.
 
     Raises
     ------
     TemplateError
-        the tokenizer has no chat template (see `with_chat_template`).
+        the tokenizer has no chat template (see `with_chat_template`), or the template refuses the turns.
     """
-    return _render(tokenizer, [{"role": "user", "content": prompt}], generation=True)
+    turns = [Message("user", prompt)] if isinstance(prompt, str) else prompt
+    return _render(tokenizer, turns, generation=True)
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, generation: bool) -> str:
+def _render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message], *, generation: bool) -> str:
     if tokenizer.chat_template is None:
         raise TemplateError("this tokenizer has no chat template; call with_chat_template(tokenizer) first")
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
-    return str(text)
+    messages = [turn._asdict() for turn in turns]
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation))
+    except JinjaError as error:
+        roles = ", ".join(turn.role for turn in turns)
+        raise TemplateError(f"the model's chat template refuses the turns {roles} ({error})") from error
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Asked) -> list[int]:
     """Token ids of the rendered prompt, with exactly one beginning-of-sequence token where the model uses one."""
     return encode_rendered(tokenizer, render(tokenizer, prompt))
 
@@ -85,8 +105,7 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
     TemplateError
         the template writes none and the tokenizer has no end-of-sequence token.
     """
-    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
-    text = _render(tokenizer, messages, generation=False)
+    text = _render(tokenizer, [Message("user", "?"), Message("assistant", _MARK)], generation=False)
     special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
     for token in _encode(tokenizer, text[text.rindex(_MARK) + len(_MARK) :]):
         if token in special:

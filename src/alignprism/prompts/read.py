@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import ast
-import csv
 import hashlib
-import io
 import json
-import re
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from alignprism.languages import UnknownLanguage, language
 from alignprism.prompts.handling import forbidden
+from alignprism.records import read_records
 from alignprism.rows import CATEGORIES, Prompt, RowError, Split, content_id
 
-_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 SAMPLE_LICENCE = "Apache-2.0"
 SAMPLE_SOURCE = "alignprism sample (model-written demonstration data)"
 COLUMNS = (
@@ -121,57 +115,13 @@ def read_file(path: Path, prompt_set: str, default_split: Split | None = None) -
     RowError
         naming file, row and column.
     """
-    rows = [_prompt_of(record, prompt_set, default_split, f"{path}: row {n}") for n, record in _records(path)]
+    rows = [_prompt_of(record, prompt_set, default_split, f"{path}: row {n}") for n, record in read_records(path)]
     if not rows:
         raise RowError(f"{path}: holds no rows; columns read: {COLUMNS}")
     return rows
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        try:
-            yield from enumerate(pq.read_table(path).to_pylist(), 1)
-        except (OSError, ValueError) as error:
-            raise RowError(f"{path}: not a readable Parquet file ({error})") from error
-        return
-    if suffix not in (".jsonl", ".csv"):
-        raise RowError(f"{path}: the name ends in {suffix or 'nothing'}; accepted: .jsonl, .csv, .parquet")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RowError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
-    except OSError as error:
-        raise RowError(f"{path}: cannot be read ({error.strerror})") from error
-    if suffix == ".csv":
-        yield from _csv_records(path, text)
-        return
-    # Not splitlines(): U+2028 and its like are legal inside JSON strings.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise RowError(f"{path}: row {number}: not JSON ({error.msg} at column {error.colno})") from error
-        if not isinstance(record, dict):
-            raise RowError(f"{path}: row {number}: a JSON object is expected")
-        yield number, record
-
-
-def _csv_records(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    number = 0
-    try:
-        for number, record in enumerate(csv.DictReader(io.StringIO(text, newline="")), 1):
-            yield number, record
-    except csv.Error as error:
-        raise RowError(f"{path}: row {number + 1}: not CSV ({error})") from error
-
-
 def _prompt_of(record: dict[str, Any], prompt_set: str, default_split: Split | None, where: str) -> Prompt:
-    for column, value in record.items():
-        if isinstance(value, str) and _HALF_CHARACTER.search(value):
-            raise RowError(f"{where}: column {column}: half of a surrogate pair; not Unicode text")
     text = record.get("text") or record.get("prompt")
     if not isinstance(text, str) or not text.strip():
         raise RowError(f"{where}: column text: empty or missing; columns read: {COLUMNS}")

@@ -29,6 +29,13 @@ _CURVES: tuple[tuple[str, str, str, bool], ...] = (
         True,
     ),
     ("margin", "Reward margin in training", "Reward of the chosen less the rejected side (DPO).", False),
+    (
+        "chosen_log_prob",
+        "Log-probability of the trained side",
+        "Mean of the chosen sides (SFT: of the side trained on), nats per answer. A fall in DPO means that the preferred "
+        "answers, too, become less likely (likelihood displacement).",
+        False,
+    ),
 )
 _DEV = (("harmful_rate", "harmful"), ("over_refusal_rate", "over-refusal"), ("language_fidelity", "language fidelity"))
 
@@ -64,6 +71,8 @@ def training(results: Results) -> Section | None:
         parts.append(Pair(tuple(drawn[1:])))
     else:
         parts += drawn[1:]
+    parts += _endings(results.part("training"))
+    parts += _by_language(results.part("curves"))
     parts += _pairs(results.part("pairs"))
     lengths = [{"training": name, **report} for name, report in _reports(results.part("truncation"))]
     if lengths:
@@ -72,6 +81,39 @@ def training(results: Results) -> Section | None:
         )
     lead = "How the models were made. Nothing here is evidence about test prompts."
     return Section("training", "Training", lead, tuple(parts)) if parts else None
+
+
+def _endings(trainings: Mapping[str, Any]) -> list[Part]:
+    """How each training ended, with its warnings."""
+    rows = [
+        {
+            "training": name,
+            "steps": f"{end['steps']} of {end['planned_steps']}",
+            "weights of step": end["kept_step"],
+            "chosen against reference, nats per token": end["displacement"],
+            "pairs in shared rows": "yes" if end["unshared"] is None else f"no: {end['unshared']}",
+            "warnings": "; ".join(end["warnings"]) or "none",
+        }
+        for name, end in trainings.items()
+        if end
+    ]
+    return [from_records("How each training ended", rows)] if rows else []
+
+
+def _by_language(curves: Mapping[str, Any]) -> list[Part]:
+    """Means over the last quarter of the steps, by training and language."""
+    rows: list[dict[str, Any]] = []
+    for name, steps in curves.items():
+        last = [row["languages"] for row in (steps or ())[-max(1, len(steps or ()) // 4) :] if row.get("languages")]
+        for language in sorted({code for languages in last for code in languages}):
+            found = [languages[language] for languages in last if language in languages]
+            n = sum(figures["rows"] for figures in found)
+            record: dict[str, Any] = {"training": name, "language": language, "rows": n}
+            for key in ("loss", "chosen_log_prob", "rejected_log_prob", "margin", "accuracy"):
+                if all(key in figures for figures in found):
+                    record[key] = sum(figures["rows"] * figures[key] for figures in found) / n
+            rows.append(record)
+    return [Folded("Curves by language", from_records("Means over the last quarter of the steps", rows))] if rows else []
 
 
 def _reports(truncation: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

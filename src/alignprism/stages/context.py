@@ -128,9 +128,9 @@ def training_settings(study: Study, method: str) -> dict[str, Any]:
     shared = training.model_dump(include={"lora_rank", "lora_alpha", "batch_size", "max_tokens"})
     own = {"learning_rate": getattr(training, f"{kind}_learning_rate"), "epochs": getattr(training, f"{kind}_epochs")}
     if kind == "dpo":
-        own["beta"] = training.beta
+        own |= training.model_dump(include={"beta", "dpo_loss", "nll_weight"})
     if method != "ift":
-        own["dev_checks"] = training.dev_checks
+        own |= training.model_dump(include={"dev_checks", "held_out_share", "patience"})
     return shared | own
 
 

@@ -123,6 +123,7 @@ def _document(
         "pairs": _json(context.run.stage_folder("pairs") / "summary.json") if cells else None,
         "curves": {name: summary["curve"] for name, summary in trained.items()},
         "dev": {name: _dev(context, name) for name in cells},
+        "training": {name: summary["result"] for name, summary in trained.items()},
         "truncation": {name: summary["truncation"] for name, summary in trained.items()},
         "judges": _judges(context),
         "prompt_sets": _prompt_sets(prompts.values(), study),

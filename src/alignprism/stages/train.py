@@ -20,12 +20,12 @@ from alignprism.stages.data import write_json
 from alignprism.stages.engines import adapters_of, cell_model, start_of, taught_name
 from alignprism.stages.evaluate import greedy
 from alignprism.study import Study
-from alignprism.training.adapters import publish, stack_adapters
+from alignprism.training.adapters import name_base, publish, stack_adapters
 from alignprism.training.config import Method, TrainConfig, TrainingError
 from alignprism.training.curve import EVALUATIONS_FILE, read_curve, read_lines
 from alignprism.training.examples import Example, Text, make_examples, texts_of_pairs, texts_of_prompts
 from alignprism.training.loop import Progress, TrainResult, train, training_steps
-from alignprism.training.reference import Reference, compute_reference
+from alignprism.training.reference import Reference, compute_reference, store_path
 
 RESEARCH_ONLY = ("sft-random",)
 CARD_FILE = "alignprism.json"
@@ -102,6 +102,12 @@ def train_config(study: Study, method: str, seed: int) -> TrainConfig:
         max_tokens=training.max_tokens,
         seed=seed,
         checkpoint_every=training.checkpoint_every,
+        loss=training.dpo_loss,
+        nll_weight=training.nll_weight,
+        held_out_share=training.held_out_share if method != "ift" else 0.0,
+        patience=training.patience if method != "ift" else 0,
+        gradient_checkpointing=training.gradient_checkpointing,
+        trackers=tuple(training.trackers),
     )
 
 
@@ -167,6 +173,7 @@ def _fit(
         "dropped": dropped,
         "first_loss": result.first_loss,
         "last_loss": result.last_loss,
+        "result": {k: v for k, v in asdict(result).items() if k not in ("identity", "seconds", "adapter", "model")},
         "card": card,
     }
     return [*files, write_json(context.run.stage_folder(stage) / "summary.json", summary)]
@@ -179,10 +186,10 @@ def _reference(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
 ) -> Reference:
-    """The frozen start model's log-probabilities, from the run's store where it has them."""
+    """The frozen start model's log-probabilities, from the cache's store where it has them: every run shares it."""
     report = context.progress(f"reference log-probabilities of {start.name}", 2 * len(examples))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    store = context.run.path / "stages" / "reference.jsonl"
+    store = store_path(context.cache, start.digest)
     return compute_reference(start.name, start.digest, weights, examples, store, pad_id=int(pad), report=report)
 
 
@@ -219,7 +226,7 @@ def _publish(
     temporary, target = work / "cell", context.run.cell_folder(cell)
     if result.adapter is not None:
         stack_adapters([*adapters_of(start), work / result.adapter], temporary)
-        _name_base(temporary, context.study.models[context.study.baseline].source)
+        name_base(temporary, context.study.models[context.study.baseline].source)
     else:
         assert result.model is not None
         # A copy: a kill before `publish` must find the trained model where training.json says it is.
@@ -231,14 +238,6 @@ def _publish(
     target.parent.mkdir(parents=True, exist_ok=True)
     publish(temporary, target)
     return sorted(path for path in target.rglob("*") if path.is_file())
-
-
-def _name_base(folder: Path, source: str) -> None:
-    """Write the base into the adapter, so that the folder alone says what it belongs to."""
-    file = folder / "adapter_config.json"
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    settings["base_model_name_or_path"] = source
-    write_atomic(file, json.dumps(settings, indent=2, sort_keys=True).encode())
 
 
 def _model_card(cell: str, card: Mapping[str, Any], study: Study) -> str:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from alignprism.rows import write_atomic
 from alignprism.training.config import TrainConfig, TrainingError
 
 CONFIG_FILE = "adapter_config.json"
@@ -48,10 +49,14 @@ def attach_lora(model: PreTrainedModel, config: TrainConfig) -> PeftModel:
     return policy
 
 
-def save_adapter(policy: PeftModel, out: Path) -> None:
-    """Write the adapter to a folder, whole or not at all. The base model's local path is not recorded."""
+def save_adapter(policy: PeftModel, out: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Write the adapter to a folder, whole or not at all. The base model's local path is not recorded.
+
+    `weights` are the policy's whole weights where its parameters are sharded over processes.
+    """
     temporary = _fresh_sibling(out)
-    policy.save_pretrained(str(temporary), save_embedding_layers=False)
+    gathered = {} if weights is None else {"state_dict": weights}
+    policy.save_pretrained(str(temporary), save_embedding_layers=False, **gathered)
     settings = json.loads((temporary / CONFIG_FILE).read_text(encoding="utf-8"))
     settings["base_model_name_or_path"] = ""
     (temporary / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
@@ -85,6 +90,14 @@ def stack_adapters(adapters: Sequence[Path], out: Path, dtype: torch.dtype | Non
         stacked[f"{module}.lora_B.weight"] = b.to(dtype or b.dtype).contiguous()
     _write(out, stacked, _stacked_config(_config(adapters[0]), ranks))
     return out
+
+
+def name_base(folder: Path, source: str) -> None:
+    """Write the base into an adapter, so that the folder alone says what it belongs to."""
+    file = folder / CONFIG_FILE
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = source
+    write_atomic(file, json.dumps(settings, indent=2, sort_keys=True).encode())
 
 
 def publish(temporary: Path, out: Path) -> None:

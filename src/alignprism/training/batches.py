@@ -8,29 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from alignprism.training.examples import Ids
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Sequences padded on the right: ``input_ids`` ``(n, t)`` int64 and ``completion_mask`` ``(n, t)`` bool.
-
-    There is no padding mask. A causal model's tokens never see what stands to their right, so right padding cannot
-    change them; and a padding mask leaves the padded rows of a sliding-window layer nothing to attend to, which some
-    attention kernels answer with NaN that spreads.
-    """
-
-    input_ids: Tensor
-    completion_mask: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
-        return Batch(self.input_ids.to(device), self.completion_mask.to(device))
+FORWARD_COST = 64
+"""What starting a forward costs, in positions: below it, saving padding by one more forward does not pay."""
 
 
 def epoch_batches(
@@ -47,30 +27,31 @@ def epoch_batches(
     return sorted(batches, key=lambda batch: _draw(seed, epoch, "batch", *(ids[row] for row in batch)))
 
 
-def micro_batches(rows: Sequence[int], lengths: Sequence[int], sides: int, token_budget: int) -> list[tuple[int, ...]]:
+def micro_batches(
+    rows: Sequence[int], lengths: Sequence[int], token_budget: int, forward_cost: int = FORWARD_COST
+) -> list[tuple[int, ...]]:
     """Cut a batch into forwards of at most `token_budget` padded positions (but at least one row), longest first.
 
-    ``lengths`` hold the longest sequence of each row, ``sides`` the number of sequences that one row brings.
+    ``lengths`` hold what one row takes. Of all cuts of the rows in order of length the cheapest is taken: padded
+    positions, plus `forward_cost` positions for every forward (what starting one costs).
     """
     ordered = sorted(rows, key=lambda row: (-lengths[row], row))
-    result: list[tuple[int, ...]] = []
-    while ordered:
-        size = max(1, token_budget // (sides * lengths[ordered[0]]))
-        result.append(tuple(ordered[:size]))
-        ordered = ordered[size:]
-    return result
-
-
-def collate(sequences: Sequence[tuple[Ids, Ids]], pad_id: int) -> Batch:
-    """Pad (prompt, completion) sequences on the right into one batch."""
-    width = max(len(prompt) + len(completion) for prompt, completion in sequences)
-    input_ids = torch.full((len(sequences), width), pad_id, dtype=torch.long)
-    completion_mask = torch.zeros_like(input_ids, dtype=torch.bool)
-    for row, (prompt, completion) in enumerate(sequences):
-        end = len(prompt) + len(completion)
-        input_ids[row, :end] = torch.tensor(prompt + completion)
-        completion_mask[row, len(prompt) : end] = True
-    return Batch(input_ids, completion_mask)
+    # best[k] is the cost of the first k rows and where their last forward starts.
+    best: list[tuple[int, int]] = [(0, 0)]
+    for end in range(1, len(ordered) + 1):
+        choices = []
+        for start in range(end - 1, -1, -1):
+            positions = (end - start) * lengths[ordered[start]]
+            if positions > token_budget and end - start > 1:
+                break
+            choices.append((best[start][0] + positions + forward_cost, start))
+        best.append(min(choices))
+    cuts, end = [], len(ordered)
+    while end:
+        start = best[end][1]
+        cuts.append(tuple(ordered[start:end]))
+        end = start
+    return cuts[::-1]
 
 
 def _draw(*parts: object) -> bytes:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from alignprism.errors import Failure
+from alignprism.training.batches import FORWARD_COST
 
 Method = Literal["sft-random", "sft-preferred", "dpo-ift", "dpo-sft"]
 Schedule = Literal["cosine", "linear", "constant"]
+Loss = Literal["sigmoid", "length-normalised"]
 
 METHODS: tuple[str, ...] = get_args(Method)
 
@@ -27,6 +29,16 @@ class TrainConfig:
     ``warmup_share`` is the share of all steps in which the learning rate rises linearly from 0.
     ``evaluate_steps`` are numbers of finished optimiser steps; 0 is the untrained policy, -1 the last step,
     and a number beyond the last step means the last one, because dropped rows make a run shorter than planned.
+    ``loss`` is DPO's: of summed or of per-token log-probabilities. ``nll_weight`` adds that many times the chosen sides'
+    negative log-likelihood (token mean over the batch) to it. ``router_weight`` weighs the balancing loss of a
+    mixture-of-experts model; None means the model's own weight.
+    ``prefix_sharing`` runs both sides of a pair as one row where the model allows it. ``forward_cost`` is what starting a
+    forward costs, in positions: it decides how finely a batch is cut to save padding.
+    ``held_out_share`` of the rows is not trained on but scored every ``held_out_every`` steps (0: once an epoch): the
+    weights that did best there are the result, and ``patience`` scores without a new best (0: none) end the run.
+    ``trackers`` are names that accelerate knows (tensorboard, trackio, mlflow, wandb).
+    ``displacement_alarm`` is the fall of the chosen sides' log-probability below the reference's, in nats per token over
+    the last quarter of the steps, from which a run warns.
     ``bucket_pool`` is the number of batches whose rows are sorted by length together; 1 leaves batches unsorted.
     ``head_bytes`` bounds the logits of one chunk, ``head_keep_bytes`` what a trainable head may keep for backward.
     ``step0_tolerance`` bounds |loss - ln 2| of every pair before the first update of DPO.
@@ -53,6 +65,16 @@ class TrainConfig:
     head_bytes: int = 128 * 2**20
     head_keep_bytes: int = 512 * 2**20
     step0_tolerance: float = 1e-3
+    loss: Loss = "sigmoid"
+    nll_weight: float = 0.0
+    router_weight: float | None = None
+    prefix_sharing: bool = True
+    forward_cost: int = FORWARD_COST
+    held_out_share: float = 0.0
+    held_out_every: int = 0
+    patience: int = 0
+    trackers: tuple[str, ...] = ()
+    displacement_alarm: float = 0.25
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -72,6 +94,15 @@ class TrainConfig:
         ):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("nll_weight", "forward_cost", "held_out_every", "patience"):
+            if not getattr(self, name) >= 0:
+                raise TrainingError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if self.loss not in get_args(Loss):
+            raise TrainingError(f"loss {self.loss!r} is not known; use one of {', '.join(get_args(Loss))}")
+        if not 0 <= self.held_out_share < 1:
+            raise TrainingError(f"held_out_share is a share of the rows, in [0, 1), not {self.held_out_share}")
+        if self.patience and not self.held_out_share:
+            raise TrainingError("patience stops on held-out rows: set held_out_share above 0 as well")
         if not 0 <= self.warmup_share <= 1:
             raise TrainingError(f"warmup_share is a share of all steps, in [0, 1], not {self.warmup_share}")
         if self.lora_rank < 0 or (self.lora_rank and self.lora_alpha <= 0):

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypedDict
 
 CURVE_FILE = "curve.jsonl"
 EVALUATIONS_FILE = "evaluations.jsonl"
+HELD_OUT_FILE = "held_out.jsonl"
+
+
+class LanguageFigures(TypedDict, total=False):
+    """One language's share of a step, in the curve row's units; SFT has neither rejected side, margin nor accuracy."""
+
+    rows: int
+    tokens: int
+    loss: float
+    chosen_log_prob: float
+    rejected_log_prob: float
+    margin: float
+    accuracy: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +31,8 @@ class CurveRow:
     """One optimiser step. Log-probabilities are nats per sequence (means); SFT has only the trained side's.
 
     ``epoch`` is the share of epochs done after the step; ``loss`` is nats per token for SFT and per pair for DPO;
-    ``tokens`` counts completion tokens; ``seconds`` is wall time and the only field that differs between equal runs.
+    ``tokens`` counts completion tokens, ``positions`` what ran through the transformer, padding included; ``languages``
+    holds the step's figures by language; ``seconds`` is wall time and the only field that differs between equal runs.
     """
 
     step: int
@@ -24,13 +40,32 @@ class CurveRow:
     loss: float
     chosen_log_prob: float
     rejected_log_prob: float | None
+    reference_chosen_log_prob: float | None
     margin: float | None
     accuracy: float | None
     gradient_norm: float
     learning_rate: float
     tokens: int
     positions: int
+    languages: dict[str, LanguageFigures]
     seconds: float
+
+
+def displacement(rows: Sequence[CurveRow]) -> float | None:
+    """Chosen sides' log-probability minus the reference's, nats per completion token, mean of the last quarter of steps.
+
+    Below zero the answers that training prefers have become less likely than before it (likelihood displacement, Razin
+    et al. 2024, arXiv 2410.08847). None for SFT. Tokens are the mean of both sides', which is what the curve knows.
+    """
+    last = [row for row in rows[-max(1, len(rows) // 4) :] if row.reference_chosen_log_prob is not None]
+    if not last:
+        return None
+    fall = tokens = 0.0
+    for row in last:
+        n = sum(figures["rows"] for figures in row.languages.values())
+        fall += n * (row.chosen_log_prob - (row.reference_chosen_log_prob or 0.0))
+        tokens += row.tokens / 2
+    return fall / tokens
 
 
 def read_lines(path: Path) -> list[dict[str, float]]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from alignprism.models.template import completion_ids, end_of_turn_id, prompt_ids
+from alignprism.models.template import Asked, TemplateError, completion_ids, end_of_turn_id, prompt_ids
 from alignprism.rows import Pair, Prompt
 from alignprism.training.config import TrainConfig, TrainingError
 
@@ -22,7 +22,7 @@ class Text:
     """A row to learn from, as text. ``rejected`` is None for plain (prompt, response) rows."""
 
     id: str
-    prompt: str
+    prompt: Asked
     chosen: str
     rejected: str | None
     language: str
@@ -103,6 +103,8 @@ def make_examples(
     ------
     TrainingError
         the tokenizer does not end completions with its end-of-turn token.
+    alignprism.models.template.TemplateError
+        the model's chat template refuses the turns of a row, such as a system message.
     """
     tokenised = [_tokenise(text, tokenizer) for text in texts]
     verdicts = [_verdict(text, example, max_tokens) for text, example in zip(texts, tokenised, strict=True)]
@@ -123,9 +125,13 @@ def sequences(config: TrainConfig, example: Example) -> list[tuple[Ids, Ids]]:
 
 
 def _tokenise(text: Text, tokenizer: PreTrainedTokenizerBase) -> Example:
+    try:
+        asked = prompt_ids(tokenizer, text.prompt)
+    except TemplateError as error:
+        raise TemplateError(f"row {text.id!r}: {error}") from error
     return Example(
         pair_id=text.id,
-        prompt_ids=tuple(prompt_ids(tokenizer, text.prompt)),
+        prompt_ids=tuple(asked),
         chosen_ids=tuple(completion_ids(tokenizer, text.chosen)),
         rejected_ids=None if text.rejected is None else tuple(completion_ids(tokenizer, text.rejected)),
         language=text.language,

@@ -43,6 +43,15 @@ def dpo_loss(
     return -F.logsigmoid(margins)
 
 
+def per_token(log_probs: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probabilities by completion token, for the length-normalised loss: ``(n,)``, nats per token.
+
+    Given to `dpo_loss` in place of sums (policy and reference alike) this is DPO-norm of Lambert et al. 2024 (Tulu 3,
+    arXiv 2411.15124, equation 6), TRL's ``sigmoid_norm``.
+    """
+    return log_probs / tokens.clamp(min=1)
+
+
 def preference_accuracy(margins: Tensor) -> Tensor:
     """1 where the policy prefers the chosen side more than the reference does, 0 if less, 0.5 for a tie: ``(n,)``."""
     return (torch.sign(margins) + 1) / 2

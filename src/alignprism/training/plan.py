@@ -13,31 +13,63 @@ from dataclasses import asdict, dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from alignprism.training.batches import epoch_batches
+from alignprism.training.batches import epoch_batches, micro_batches
 from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.examples import Example, sequences
+from alignprism.training.layout import Batch, collate, collate_shared
 from alignprism.training.reference import Reference
+
+_NOT_IDENTITY = ("checkpoint_every", "trackers", "displacement_alarm")
+"""Settings that change nothing in the weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``lengths`` are each row's longest sequence; ``batches`` hold row numbers, one entry per optimiser step."""
+    """``examples`` are trained on, ``held_out`` only scored; ``positions`` is what each trained row takes in a forward.
+
+    ``batches`` hold row numbers, one entry per optimiser step. ``unshared`` says why the two sides of a pair do not share
+    a row; None means that they do.
+    """
 
     config: TrainConfig
     examples: Sequence[Example]
-    lengths: Sequence[int]
+    held_out: Sequence[Example]
+    positions: Sequence[int]
     batches: Sequence[tuple[int, ...]]
     pad_id: int
     reference: Reference | None
+    unshared: str | None
 
     @property
     def steps(self) -> int:
         """The number of optimiser steps."""
         return len(self.batches)
 
+    @property
+    def languages(self) -> list[str]:
+        """Languages of the trained rows, sorted."""
+        return sorted({example.language for example in self.examples})
+
+    def forwards(self, rows: Sequence[int]) -> list[tuple[int, ...]]:
+        """The forwards that a batch is cut into."""
+        config = self.config
+        return micro_batches(rows, self.positions, config.micro_batch_tokens, config.forward_cost)
+
+    def layout(self, examples: Sequence[Example]) -> Batch:
+        """Rows as tensors; for pairs all chosen sides come first, then all rejected ones."""
+        if self.config.preference and self.unshared is None:
+            return collate_shared([(e.prompt_ids, e.chosen_ids, e.side("rejected")) for e in examples], self.pad_id)
+        return separate(self.config, examples, self.pad_id)
+
+
+def separate(config: TrainConfig, examples: Sequence[Example], pad_id: int) -> Batch:
+    """The sequences of some rows, each in a row of its own, in the order of `Plan.layout`."""
+    pairs = [sequences(config, example) for example in examples]
+    return collate([pair[side] for side in range(len(pairs[0])) for pair in pairs], pad_id)
+
 
 def training_steps(config: TrainConfig, rows: int) -> int:
-    """The number of optimiser steps that `train` will take."""
+    """The number of optimiser steps that `train` will take over `rows` trained rows."""
     return config.epochs * math.ceil(rows / config.batch_size)
 
 
@@ -53,14 +85,18 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
 
 
 def make_plan(
-    config: TrainConfig, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, reference: Reference | None
+    config: TrainConfig,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    reference: Reference | None,
+    unshared: str | None = None,
 ) -> Plan:
     """Check that the rows can be trained on and lay out every step.
 
     Raises
     ------
     TrainingError
-        no rows, repeated ids, or DPO without a reference that covers every row.
+        no rows, repeated ids, nothing left beside the held-out rows, or DPO without a reference that covers every row.
     """
     if not examples:
         raise TrainingError("nothing to train on: no row is left (see the truncation report for what was dropped)")
@@ -72,20 +108,48 @@ def make_plan(
     if reference is not None and config.preference:
         for example in examples:
             reference.pair(example)
-    lengths = [max(len(p) + len(c) for p, c in sequences(config, example)) for example in examples]
+    unshared = None if config.preference and config.prefix_sharing and unshared is None else unshared or "switched off"
+    # Sorted, so that neither ties of length nor the order of sums depend on the place in the file.
+    ordered = sorted(examples, key=lambda example: example.pair_id)
+    held_out = [example for example in ordered if _is_held_out(config, example)]
+    trained = [example for example in ordered if not _is_held_out(config, example)]
+    if not trained or (config.held_out_share and not held_out):
+        raise TrainingError(
+            f"held_out_share {config.held_out_share} leaves {len(trained)} rows to train on and {len(held_out)} to score; "
+            "rows of one prompt stay together: give more rows, or another share"
+        )
+    positions = [_positions(config, example, shared=unshared is None) for example in trained]
+    ids = [example.pair_id for example in trained]
     batches = [
         batch
         for epoch in range(config.epochs)
-        for batch in epoch_batches(ids, lengths, config.batch_size, config.seed, epoch, config.bucket_pool)
+        for batch in epoch_batches(ids, positions, config.batch_size, config.seed, epoch, config.bucket_pool)
     ]
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
-    return Plan(config, examples, lengths, batches, int(pad_id), reference if config.preference else None)
+    pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
+    kept_reference = reference if config.preference else None
+    return Plan(config, trained, held_out, positions, batches, pad_id, kept_reference, unshared)
+
+
+def _positions(config: TrainConfig, example: Example, *, shared: bool) -> int:
+    """Positions of a forward that one row takes: one shared row, or every side as long as the longest."""
+    sides = sequences(config, example)
+    if shared:
+        return len(example.prompt_ids) + sum(len(completion) for _, completion in sides)
+    return len(sides) * max(len(prompt) + len(completion) for prompt, completion in sides)
+
+
+def _is_held_out(config: TrainConfig, example: Example) -> bool:
+    """By the prompt, so that no prompt is on both sides, and by nothing else, so that new rows move no old one."""
+    if not config.held_out_share:
+        return False
+    digest = hashlib.sha256(json.dumps([config.seed, *example.prompt_ids]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") < config.held_out_share * 2**64
 
 
 def run_identity(plan: Plan, start_digest: str) -> dict[str, str]:
     """What must be equal for two runs to be the same run."""
-    settings = {k: v for k, v in asdict(plan.config).items() if k != "checkpoint_every"}
-    rows = [asdict(example) for example in sorted(plan.examples, key=lambda e: e.pair_id)]
+    settings = {k: v for k, v in asdict(plan.config).items() if k not in _NOT_IDENTITY}
+    rows = [asdict(example) for example in sorted([*plan.examples, *plan.held_out], key=lambda e: e.pair_id)]
     return {
         "settings": json.dumps(settings, sort_keys=True),
         "rows": hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16],

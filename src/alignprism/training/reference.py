@@ -2,15 +2,18 @@
 
 One JSON line per sequence, keyed by the hash of reference digest, dtype, prompt ids and completion ids. No training
 setting is in the key, so a change of learning rate, beta, output folder or row order recomputes nothing, and other
-weights or other tokens never hit. Lines are appended batch by batch; a torn last line is dropped and recomputed.
+weights or other tokens never hit. Lines are appended batch by batch; a torn last line is dropped and recomputed. Several
+runs may share a store at the same time: it is locked while it is read or written.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +22,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
-from alignprism.training.batches import collate, micro_batches
+from alignprism.training.batches import micro_batches
 from alignprism.training.config import TrainingError
 from alignprism.training.examples import Example, Ids
+from alignprism.training.layout import collate
 from alignprism.training.scorer import Scorer
 
 
@@ -52,6 +56,11 @@ class Reference:
         return self.log_probs[keys[0]], self.log_probs[keys[1]]
 
 
+def store_path(cache: Path, digest: str) -> Path:
+    """Where the log-probabilities of one model are kept for all runs: no text, only hashes and numbers."""
+    return cache / "reference" / f"{digest[:16]}.jsonl"
+
+
 def sequence_key(digest: str, dtype: str, prompt: Ids, completion: Ids) -> str:
     """The key of one sequence under one reference: hex sha256."""
     text = json.dumps([digest, dtype, list(prompt), list(completion)], separators=(",", ":"))
@@ -79,7 +88,7 @@ def compute_reference(
     stored = read_store(store)
     sequences = sorted({s for e in examples for s in _sides(e)}, key=lambda s: sequence_key(digest, dtype, *s))
     keys = [sequence_key(digest, dtype, *s) for s in sequences]
-    batches = micro_batches(range(len(sequences)), [len(p) + len(c) for p, c in sequences], 1, micro_batch_tokens)
+    batches = micro_batches(range(len(sequences)), [len(p) + len(c) for p, c in sequences], micro_batch_tokens)
     todo = [batch for batch in batches if any(keys[row] not in stored for row in batch)]
     if todo:
         accelerator = Accelerator()
@@ -113,11 +122,12 @@ def read_store(store: Path) -> dict[str, float]:
     """
     if not store.exists():
         return {}
-    data = store.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole != len(data):
-        with store.open("r+b") as handle:
-            handle.truncate(whole)
+    with _locked(store):
+        data = store.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            with store.open("r+b") as handle:
+                handle.truncate(whole)
     result: dict[str, float] = {}
     for number, line in enumerate(data[:whole].splitlines(), 1):
         try:
@@ -138,14 +148,21 @@ def _score(
 ) -> list[tuple[int, float]]:
     device = scorer.causal.device
     tensors = collate([sequences[row] for row in batch], pad_id).to(device)
-    sums, _ = scorer(tensors.input_ids, tensors.completion_mask)
-    return list(zip(batch, sums.tolist(), strict=True))
+    return list(zip(batch, scorer(tensors).sums.tolist(), strict=True))
 
 
 def _append(store: Path, records: Sequence[Mapping[str, object]]) -> None:
     lines = "".join(json.dumps(record) + "\n" for record in records)
     store.parent.mkdir(parents=True, exist_ok=True)
-    with store.open("ab") as handle:
+    with _locked(store), store.open("ab") as handle:
         handle.write(lines.encode())
         handle.flush()
         os.fsync(handle.fileno())
+
+
+@contextmanager
+def _locked(store: Path) -> Iterator[None]:
+    """Hold the store's lock: without it a reader would take another run's half-written line for a dead one's."""
+    with store.with_name(f".{store.name}.lock").open("ab") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

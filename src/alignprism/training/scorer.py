@@ -6,14 +6,29 @@ is what ``Accelerator.prepare`` gets. SFT and DPO both consume its output; nothi
 
 from __future__ import annotations
 
+import sys
+from typing import Any, NamedTuple
+
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from alignprism.training.batches import Batch
 from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.head import HeadForm, completion_log_probs
+from alignprism.training.layout import PADDING, Batch, allowed
+
+
+class Scores(NamedTuple):
+    """What a forward gives: ``sums`` (sequences,) and ``tokens`` (m,) float32 in nats, and the router's loss.
+
+    ``router`` is the mean load-balancing loss of a mixture-of-experts model over the batch's tokens, a scalar; zero for
+    other models.
+    """
+
+    sums: Tensor
+    tokens: Tensor
+    router: Tensor
 
 
 class Scorer(nn.Module):
@@ -29,7 +44,7 @@ class Scorer(nn.Module):
         super().__init__()
         self.model = model
         head = self.causal.get_output_embeddings()
-        if type(head) is not nn.Linear:
+        if not _plain_head(head):
             raise TrainingError(
                 f"the output head of {type(self.causal).__name__} is a {type(head).__name__}, not a plain linear "
                 "layer; an adapter on the head is not supported: leave the head out of the adapter's target modules"
@@ -38,6 +53,7 @@ class Scorer(nn.Module):
             raise TrainingError(f"{type(self.causal).__name__} has no base model apart from its head")
         sizes = {} if config is None else {"chunk_bytes": config.head_bytes, "keep_bytes": config.head_keep_bytes}
         self.form = HeadForm(scale=_scale(self.causal), cap=_cap(self.causal), **sizes)
+        self.router = _router(self.causal)
 
     @property
     def causal(self) -> PreTrainedModel:
@@ -46,31 +62,70 @@ class Scorer(nn.Module):
         assert isinstance(model, PreTrainedModel)
         return model
 
-    def forward(self, input_ids: Tensor, completion_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the completion tokens.
-
-        Parameters
-        ----------
-        input_ids : (n, t) int64, padded on the right (see `Batch` on why there is no padding mask)
-        completion_mask : (n, t) bool
-
-        Returns
-        -------
-        sums (n,) float32 in nats, and the same per token (n, t - 1): entry j is the token at position j + 1, zero
-        outside completions.
-        """
-        states = self.causal.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-        predicts = completion_mask[:, 1:]
+    def forward(self, batch: Batch) -> Scores:
+        """Log-probabilities of the completion tokens of `batch`, by token and summed by sequence."""
+        masks = attention_masks(self.causal, batch) if batch.shared else {}
+        wants_router = {"output_router_logits": True} if self.router is not None else {}
+        output = self.causal.base_model(input_ids=batch.input_ids, use_cache=False, **masks, **wants_router)
         head = self.causal.get_output_embeddings()
-        log_probs = completion_log_probs(
-            states[:, :-1][predicts], head.weight, head.bias, input_ids[:, 1:][predicts], self.form
-        )
-        per_token = log_probs.new_zeros(predicts.shape).masked_scatter(predicts, log_probs)
-        return per_token.sum(-1), per_token
+        states = output.last_hidden_state[batch.rows, batch.sources]
+        tokens = completion_log_probs(states, head.weight, head.bias, batch.targets, self.form)
+        sums = tokens.new_zeros(batch.sequences).index_add(0, batch.sequence, tokens)
+        router = tokens.new_zeros(()) if self.router is None else self._router_loss(output.router_logits, batch)
+        return Scores(sums, tokens, router)
+
+    def _router_loss(self, logits: Any, batch: Batch) -> Tensor:
+        assert self.router is not None
+        module = sys.modules[type(self.causal).__module__]
+        valid = (batch.segments != PADDING).long()
+        loss: Tensor = module.load_balancing_loss_func(logits, *self.router, attention_mask=valid)
+        return loss.float()
 
 
-def check_against_logits(scorer: Scorer, batch: Batch, tolerance: float = 1e-3) -> None:
-    """Compare the scorer with the model's own logits on one real batch.
+def attention_masks(model: PreTrainedModel, batch: Batch) -> dict[str, Any]:
+    """Keyword arguments that make shared rows right: additive 4-D masks, by layer type where layers differ.
+
+    A single mask would take the window away from sliding-window layers, because transformers uses a ready-made 4-D mask
+    in every layer as it is.
+    """
+    config = model.config.get_text_config()
+    kinds = layer_kinds(model)
+    masks = {}
+    for kind in sorted(kinds):
+        window = config.sliding_window if kind == "sliding_attention" else None
+        sees = allowed(batch.segments, batch.positions, window)
+        lowest = torch.finfo(model.dtype).min
+        masks[kind] = torch.zeros(sees.shape, dtype=model.dtype, device=sees.device).masked_fill_(~sees, lowest)[
+            :, None
+        ]
+    mask = masks if len(kinds) > 1 else masks[kinds.pop()]
+    return {"attention_mask": mask, "position_ids": batch.positions}
+
+
+def layer_kinds(model: PreTrainedModel) -> set[str]:
+    """The kinds of attention layers by transformers' names; a model that names none has full attention throughout."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return {"sliding_attention"} if getattr(config, "sliding_window", None) else {"full_attention"}
+    return set(kinds)
+
+
+def why_not_shared(model: PreTrainedModel) -> str | None:
+    """Why pairs of this model cannot share a row; None where nothing speaks against trying."""
+    unknown = layer_kinds(model) - {"full_attention", "sliding_attention"}
+    if unknown:
+        return f"layers of kind {', '.join(sorted(unknown))} take no attention mask of this form"
+    attention = model.config._attn_implementation
+    if attention not in ("sdpa", "eager"):
+        return f"attention implementation {attention!r} takes no dense mask"
+    return None
+
+
+def check_against_logits(
+    scorer: Scorer, batch: Batch, tolerance: float = 1e-3, row_names: list[str] | None = None
+) -> None:
+    """Compare the scorer with the model's own logits on real rows.
 
     Catches heads with a form that this code does not know (a scale or cap under another name).
 
@@ -80,16 +135,29 @@ def check_against_logits(scorer: Scorer, batch: Batch, tolerance: float = 1e-3) 
         some token's log-probability differs by more than `tolerance` nats.
     """
     with torch.no_grad():
-        _, ours = scorer(batch.input_ids, batch.completion_mask)
-        logits = scorer.causal(input_ids=batch.input_ids, use_cache=False).logits
-        targets = batch.input_ids[:, 1:, None]
-        full = logits[:, :-1].float().log_softmax(-1).gather(-1, targets).squeeze(-1)
-    difference = float(((ours - full) * batch.completion_mask[:, 1:]).abs().max())
+        ours = scorer(batch).tokens
+        logits = scorer.causal(input_ids=batch.input_ids, use_cache=False).logits[batch.rows, batch.sources]
+        full = logits.float().log_softmax(-1).gather(-1, batch.targets[:, None]).squeeze(-1)
+    differences = (ours - full).abs()
+    difference = float(differences.max())
     if not difference <= tolerance:
+        worst = int(batch.rows[int(differences.nan_to_num(float("inf")).argmax())])
+        where = f"row {row_names[worst]!r}: " if row_names else ""
         raise TrainingError(
-            f"log-probabilities differ from the model's own logits by {difference:.3g} nats (at most {tolerance:.3g} "
+            f"{where}log-probabilities differ from the model's own logits by {difference:.3g} nats (at most {tolerance:.3g} "
             f"is accepted): {type(scorer.causal).__name__} does something after its head that is not known here"
         )
+
+
+def sharing_difference(scorer: Scorer, shared: Batch, separate: Batch) -> float:
+    """Largest difference, in nats, between tokens' log-probabilities in shared and in separate rows."""
+    with torch.no_grad():
+        return float((scorer(shared).tokens - scorer(separate).tokens).abs().max())
+
+
+def _plain_head(head: nn.Module | None) -> bool:
+    # FSDP2 puts a subclass of its own in front of the class.
+    return isinstance(head, nn.Linear) and type(head).forward is nn.Linear.forward
 
 
 def _scale(model: PreTrainedModel) -> float:
@@ -104,3 +172,20 @@ def _scale(model: PreTrainedModel) -> float:
 def _cap(model: PreTrainedModel) -> float | None:
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     return None if cap is None else float(cap)
+
+
+def _router(model: PreTrainedModel) -> tuple[int, int] | None:
+    """Number of experts and experts per token of a mixture-of-experts model, None for others.
+
+    Raises
+    ------
+    TrainingError
+        the model has a router whose loss transformers does not offer under the usual name.
+    """
+    if not hasattr(model, "router_aux_loss_coef"):
+        return None
+    if not hasattr(sys.modules[type(model).__module__], "load_balancing_loss_func"):
+        raise TrainingError(
+            f"{type(model).__name__} routes tokens to experts, but its balancing loss is not known here"
+        )
+    return int(model.num_experts), int(model.num_experts_per_tok)

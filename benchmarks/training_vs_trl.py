@@ -1,0 +1,372 @@
+"""Our training against TRL 1.16's DPOTrainer and SFTTrainer: speed, memory, and whether the losses are equal.
+
+    python benchmarks/training_vs_trl.py --data ../shared/data [--only CASE ...] [--repeat 3] [--full] [--quick]
+
+Both sides train the same weights on the same token ids, with the same pairs per optimiser step, AdamW and float32 (see
+trl_side.py for what is timed). TRL runs twice: tuned (reference log-probabilities computed before, no gradient
+checkpointing, no bf16) and, for three steps, as it comes. Losses are compared with bucketing off on TRL's batches in
+TRL's order; speed and memory with our defaults. Repetitions are interleaved and medians reported.
+
+One JSON object comes last. tokens_per_cpu_second counts completion tokens; speed_ratio is ours over tuned TRL's,
+memory_ratio tuned TRL's peak over ours; max_grad_norm_difference is relative; positions are counted without running a
+model. In ablation a lever's share is log(with / without) over the sum of that over all levers. In scaling a spread is
+the largest over the smallest figure of one vocabulary, minus 1. The data is harmful and never printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import importlib
+import json
+import math
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl_side import LEVERS, Side, word_tokenizer, write_rows
+
+from alignprism.models.local import load_tokenizer
+from alignprism.models.spec import ModelSpec, resolve
+from alignprism.training.config import TrainConfig
+from alignprism.training.examples import Example, Text, make_examples
+from alignprism.training.plan import make_plan
+from alignprism.training.reference import Reference
+
+LANGUAGES = ("en", "es", "fr", "de", "it")
+GEMMA = "embedded:gemma-3-270m"
+CASES = ("large_vocab", "gemma", "sft", "ablation", "positions", "sweep", "scaling")
+STOCK_STEPS = 3
+TRL_MAX_LENGTH = 1024
+Figures = dict[str, Any]
+
+
+class AnyReference(Reference):
+    """Knows every row, for counting positions without a model."""
+
+    def pair(self, example: Example) -> tuple[float, float]:
+        return 0.0, 0.0
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def real_pairs(folder: Path, cache: Path, *, quick: bool) -> list[Example]:
+    """All polyrefuse pairs as Gemma's token ids; a quick run guesses the lengths from characters instead."""
+    texts = []
+    for language in LANGUAGES:
+        with gzip.open(folder / "polyrefuse" / f"pairs_{language}.jsonl.gz", "rt", encoding="utf-8") as handle:
+            rows = [json.loads(line) for line in handle]
+        for row in rows[:40] if quick else rows:
+            name = f"{language}/{row['id']}"
+            texts.append(Text(name, row["prompt"], row["chosen"], row["rejected"], language, "safety"))
+    if quick:
+        return [_guessed(text) for text in texts]
+    tokenizer = load_tokenizer(resolve(ModelSpec("lengths", GEMMA), cache, print))
+    return make_examples(texts, tokenizer, max_tokens=1_000_000)[0]
+
+
+def _guessed(text: Text) -> Example:
+    def ids(characters: int) -> tuple[int, ...]:
+        return tuple(3 + number % 60 for number in range(max(characters // 4, 2)))
+
+    prompt, chosen, rejected = (ids(len(str(side))) for side in (text.prompt, text.chosen, text.rejected))
+    return Example(text.id, prompt, chosen, rejected, text.language, text.kind)
+
+
+def cut(examples: Iterable[Example], limit: int) -> list[Example]:
+    """Completions cut so that no side is longer than `limit` tokens with its prompt: both trainers get the same ids."""
+    result = []
+    for example in examples:
+        room = limit - len(example.prompt_ids)
+        if room > 0:
+            chosen, rejected = example.chosen_ids[:room], example.side("rejected")[:room]
+            result.append(replace(example, chosen_ids=chosen, rejected_ids=rejected))
+    return result
+
+
+def sample(examples: Sequence[Example], count: int, seed: int = 0) -> list[Example]:
+    """A seeded sample with the languages in turn."""
+    pools = []
+    for language in LANGUAGES:
+        pool = [example for example in examples if example.language == language]
+        random.Random(f"{seed}/{language}").shuffle(pool)
+        pools.append(pool)
+    return [pools[number % len(pools)][number // len(pools)] for number in range(count)]
+
+
+def with_random_ids(examples: Iterable[Example], vocabulary: int, seed: int = 0) -> list[Example]:
+    """The same lengths, other tokens."""
+    draw = random.Random(seed)
+
+    def ids(old: Sequence[int]) -> tuple[int, ...]:
+        return tuple(draw.randrange(3, vocabulary) for _ in old)
+
+    return [
+        replace(e, prompt_ids=ids(e.prompt_ids), chosen_ids=ids(e.chosen_ids), rejected_ids=ids(e.side("rejected")))
+        for e in examples
+    ]
+
+
+def short_rows(count: int, vocabulary: int, seed: int = 0) -> list[Example]:
+    """Rows of a few tokens, for the scaling case."""
+    draw = random.Random(seed)
+
+    def ids(low: int, high: int) -> tuple[int, ...]:
+        return tuple(draw.randrange(3, vocabulary) for _ in range(draw.randint(low, high)))
+
+    return [Example(f"row-{n}", ids(4, 12), ids(2, 12), ids(4, 16), "en", "safety") for n in range(count)]
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def run(name: str, side: Side) -> Figures:
+    """One side in a process of its own."""
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "ACCELERATE_USE_CPU": "true",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TQDM_DISABLE": "1",
+    }
+    process = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("trl_side.py"))],
+        input=json.dumps(vars(side)),
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    if process.returncode != 0:
+        raise SystemExit(f"{name} ended with status {process.returncode}:\n{process.stderr[-3000:]}")
+    figures: Figures = json.loads(process.stdout.strip().splitlines()[-1])
+    told = {key: figures[key] for key in ("tokens_per_cpu_second", "peak_mb", "wall_seconds") if key in figures}
+    print(name, {key: round(value, 2) for key, value in told.items()} or figures, flush=True)
+    return figures
+
+
+def interleaved(case: str, sides: Mapping[str, Side], repeat: int) -> dict[str, Figures]:
+    """Every side `repeat` times, in turn; medians of the numbers, everything else from the first time."""
+    runs: dict[str, list[Figures]] = {name: [] for name in sides}
+    for _ in range(repeat):
+        for name, side in sides.items():
+            runs[name].append(run(f"{case} {name}", side))
+    return {name: _medians(found) for name, found in runs.items()}
+
+
+def _medians(runs: Sequence[Figures]) -> Figures:
+    first = runs[0]
+    numbers = [key for key, value in first.items() if isinstance(value, float)]
+    return first | {key: statistics.median(found[key] for found in runs) for key in numbers}
+
+
+def _shown(figures: Figures) -> Figures:
+    """Without the long lists."""
+    return {key: value for key, value in figures.items() if not isinstance(value, list)}
+
+
+def versus(case: str, side: Side, repeat: int, *, forward_rows: int, stock: bool = True) -> Figures:
+    """Ours against TRL tuned and, for a few steps, as it comes; then both loss curves on the same batches."""
+    sides = {"ours": side, "trl_tuned": replace(side, trainer="trl", forward_rows=forward_rows)}
+    if stock:
+        sides["trl_default"] = replace(side, trainer="trl", stock=True, steps=STOCK_STEPS)
+    found = interleaved(case, sides, repeat)
+    ours, tuned = found["ours"], found["trl_tuned"]
+    same = run(f"{case} ours on TRL's batches", replace(side, order=tuned["order"]))
+    losses = zip(same["losses"], tuned["losses"], strict=True)
+    norms = zip(same["gradient_norms"], tuned["gradient_norms"], strict=True)
+    result: Figures = {
+        "speed_ratio": ours["tokens_per_cpu_second"] / tuned["tokens_per_cpu_second"],
+        "memory_ratio": tuned["peak_mb"] / ours["peak_mb"],
+        "max_loss_difference": max(abs(a - b) for a, b in losses),
+        "max_grad_norm_difference": max(abs(a - b) / max(abs(b), 1e-12) for a, b in norms),
+        "first_and_last_loss": [tuned["losses"][0], tuned["losses"][-1]],
+        **{name: _shown(figures) for name, figures in found.items()},
+    }
+    if stock:
+        default = found["trl_default"]
+        result["speed_ratio_default"] = ours["tokens_per_cpu_second"] / default["tokens_per_cpu_second"]
+        result["memory_ratio_default"] = default["peak_mb"] / ours["peak_mb"]
+    return result
+
+
+# --- cases -----------------------------------------------------------------------------------------------------------
+
+
+def ablation(side: Side, repeat: int) -> Figures:
+    """One lever switched off at a time, ours only."""
+    sides = {"none": side} | {lever: replace(side, off=[lever]) for lever in LEVERS}
+    found = interleaved("ablation without", sides, repeat)
+    speed, peak = found["none"]["tokens_per_cpu_second"], found["none"]["peak_mb"]
+    speeds = {lever: speed / found[lever]["tokens_per_cpu_second"] for lever in LEVERS}
+    memories = {lever: found[lever]["peak_mb"] / peak for lever in LEVERS}
+    speed_sum, memory_sum = (sum(map(math.log, ratios.values())) for ratios in (speeds, memories))
+    return {
+        lever: {
+            "speed_ratio": speeds[lever],
+            "memory_ratio": memories[lever],
+            "speed_share": math.log(speeds[lever]) / speed_sum,
+            "memory_share": math.log(memories[lever]) / memory_sum,
+            "without": _shown(found[lever]),
+        }
+        for lever in LEVERS
+    } | {"all_levers": _shown(found["none"])}
+
+
+def positions(pairs: Sequence[Example]) -> Figures:
+    """Positions of one epoch over the real pairs: our planner's rows against TRL's collator's."""
+    trainers: Any = importlib.import_module("trl.trainer.dpo_trainer")
+    examples = cut(pairs, TRL_MAX_LENGTH)
+    result: Figures = {"pairs": len(examples), "max_length": TRL_MAX_LENGTH}
+    for size in (8, 32):
+        plan = make_plan(
+            TrainConfig("dpo-ift", batch_size=size), examples, word_tokenizer(), AnyReference("any", "any", {})
+        )
+        mine = {"transformer": 0, "head": 0}
+        for batch in plan.batches:
+            for part in plan.forwards(batch):
+                layout = plan.layout([plan.examples[row] for row in part])
+                mine["transformer"] += layout.input_ids.numel()
+                mine["head"] += layout.targets.numel()
+        collator = trainers.DataCollatorForPreference(pad_token_id=0, max_length=TRL_MAX_LENGTH)
+        order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0)).tolist()
+        theirs = {"transformer": 0, "head": 0, "head_on_cuda": 0}
+        for start in range(0, len(order), size):
+            batch = collator([_for_trl(examples[row]) for row in order[start : start + size]])
+            theirs["transformer"] += batch["input_ids"].numel()
+            theirs["head"] += batch["input_ids"][:, 1:].numel()
+            theirs["head_on_cuda"] += int(batch["completion_mask"][:, 1:].sum())
+        ratio = theirs["transformer"] / mine["transformer"]
+        result[f"batch_{size}"] = {
+            "transformer_ratio": ratio,
+            "head_ratio": theirs["head"] / mine["head"],
+            # On CUDA TRL compacts the head's input only: the transformer runs the same padded rows.
+            "transformer_ratio_cuda_count": ratio,
+            "head_ratio_cuda_count": theirs["head_on_cuda"] / mine["head"],
+            "ours": mine,
+            "trl": theirs,
+        }
+    return result
+
+
+def _for_trl(example: Example) -> dict[str, list[int]]:
+    return {
+        "prompt_ids": list(example.prompt_ids),
+        "chosen_ids": list(example.chosen_ids),
+        "rejected_ids": list(example.side("rejected")),
+    }
+
+
+def sweep(scratch: Path) -> Figures:
+    """Reference forwards of two studies on the same data that differ in the learning rate."""
+    rows = write_rows(scratch / "sweep.json", short_rows(32, 2_000))
+    result: Figures = {}
+    for trainer, prefix in (("ours", ""), ("trl", "trl_")):
+        shared = scratch / f"sweep-{trainer}"
+        shared.mkdir()
+        side = Side(trainer, "dpo", rows, vocabulary=2_000, hidden=64, layers=1, shared=str(shared))
+        for study, rate in (("first", 1e-4), ("second", 2e-4)):
+            found = run(f"sweep {trainer}, {study} study", replace(side, learning_rate=rate))
+            result[f"{prefix}reference_forwards_{study}_study"] = found["reference_forwards"]
+    return result
+
+
+def scaling(scratch: Path, repeat: int, *, quick: bool) -> Figures:
+    """Ours alone, with more and more pairs: the speed of a step and what the process holds at the end."""
+    plans = {
+        "pairs_2k_vocab": ((64, 128) if quick else (1024, 4096, 16384), 2_000, 128, 2, 32),
+        "pairs_256k_vocab": ((16, 32) if quick else (16, 64, 256), 5_000 if quick else 256_000, 256, 4, 8),
+    }
+    result: Figures = {}
+    spreads: dict[str, list[float]] = {"tokens_per_cpu_second": [], "resident_mb": []}
+    for name, (sizes, vocabulary, hidden, layers, batch) in plans.items():
+        sides = {}
+        for count in sizes:
+            rows = write_rows(scratch / f"{name}-{count}.json", short_rows(count, vocabulary))
+            sides[str(count)] = Side(
+                "ours", "dpo", rows, vocabulary=vocabulary, hidden=hidden, layers=layers, batch_size=batch
+            )
+        found = interleaved(f"scaling {name}", sides, repeat)
+        result[name] = {count: _shown(figures) for count, figures in found.items()}
+        for key, values in spreads.items():
+            figures = [found[count][key] for count in found]
+            values.append(max(figures) / min(figures) - 1)
+    return result | {
+        "speed_spread": max(spreads["tokens_per_cpu_second"]),
+        "memory_spread": max(spreads["resident_mb"]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds polyrefuse/")
+    parser.add_argument("--cache", type=Path, default=Path(os.environ.get("ALIGNPRISM_CACHE", "~/.cache/alignprism")))
+    parser.add_argument("--only", choices=(*CASES, "gemma_full"), nargs="+", help="these cases")
+    parser.add_argument("--full", action="store_true", help="Gemma with full weights as well")
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--trl-forward-rows", type=int, default=0, help="pairs per forward of tuned TRL (0: the batch)")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, no Gemma: says that it runs, measures nothing"
+    )
+    arguments = parser.parse_args()
+    chosen = arguments.only or [*CASES, *(["gemma_full"] if arguments.full else [])]
+    quick, repeat = arguments.quick, arguments.repeat
+    started = time.monotonic()
+    result: Figures = {"load_before": os.getloadavg()[0]}
+    with tempfile.TemporaryDirectory(prefix="alignprism-bench-") as folder:
+        scratch = Path(folder)
+        pairs: list[Example] = []
+        if set(chosen) - {"sweep", "scaling"}:
+            pairs = real_pairs(arguments.data, arguments.cache.expanduser(), quick=quick)
+        for case in chosen:
+            if case == "positions":
+                result[case] = positions(pairs)
+            elif case == "sweep":
+                result[case] = sweep(scratch)
+            elif case == "scaling":
+                result[case] = scaling(scratch, repeat, quick=quick)
+            elif case == "ablation":
+                result[case] = ablation(training_side(case, pairs, scratch, quick=quick), repeat)
+            else:
+                side = training_side(case, pairs, scratch, quick=quick)
+                stock = case != "sft"
+                result[case] = versus(case, side, repeat, forward_rows=arguments.trl_forward_rows, stock=stock)
+    result["machine"] = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "system": platform.machine()}
+    result["versions"] = {name: version(name) for name in ("torch", "transformers", "trl", "peft", "accelerate")}
+    result["minutes"] = (time.monotonic() - started) / 60
+    print(json.dumps(result))
+
+
+def training_side(case: str, pairs: Sequence[Example], scratch: Path, *, quick: bool) -> Side:
+    """Our side of a case that trains."""
+    random_model = case in ("large_vocab", "ablation")
+    count, limit = (8, 48) if quick else ({"large_vocab": 64, "ablation": 32}.get(case, 24), 256)
+    examples = sample(cut(pairs, limit), count)
+    method = "sft" if case == "sft" else "dpo"
+    rank = 0 if random_model or case == "gemma_full" else 16
+    rate = 1e-4 if random_model else 1e-5 if case == "gemma_full" else 2e-4
+    if quick or random_model:
+        vocabulary, hidden = (5_000, 64) if quick else (256_000, 256)
+        rows = write_rows(scratch / f"{case}.json", with_random_ids(examples, vocabulary))
+        return Side(
+            "ours", method, rows, vocabulary=vocabulary, hidden=hidden, lora_rank=rank, learning_rate=rate,
+            batch_size=2 if quick else 8,
+        )  # fmt: skip
+    rows = write_rows(scratch / f"{case}.json", examples)
+    return Side("ours", method, rows, model=GEMMA, lora_rank=rank, learning_rate=rate)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""Training on a file of preferences alone, outside any study: the file, a start model, a folder; nothing is judged.
+
+`prepare` says what there is to do and writes nothing; `execute` does it. The folder holds what `training.loop.train`
+leaves (``adapter`` or ``model``, ``curve.jsonl``) and ``alignprism.json``: what was trained from what, with which
+settings, and what was left out. That card is written first and is what tells one training from another: the same
+training goes on, or is done; another one is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import gc
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from accelerate import PartialState
+from transformers import PreTrainedTokenizerBase
+
+from alignprism import __version__
+from alignprism.errors import InputError
+from alignprism.models.local import load, load_tokenizer
+from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
+from alignprism.rows import file_digest, write_atomic
+from alignprism.training.adapters import name_base, stack_adapters
+from alignprism.training.config import TrainConfig, TrainingError
+from alignprism.training.examples import Example, Text, TruncationReport, make_examples, sequences
+from alignprism.training.loop import ADAPTER_FOLDER, RESULT_FILE, Progress, train
+from alignprism.training.plan import training_steps
+from alignprism.training.preference_file import read_texts
+from alignprism.training.reference import Reference, compute_reference
+
+CARD_FILE = "alignprism.json"
+STACKED_FOLDER = "adapter-on-base"
+"""The start's adapter and the trained one as one, for a start that is not a whole model."""
+
+_FREE_SETTINGS = frozenset({"method", "checkpoint_every"})  # the card names the method; checkpoints change no result
+
+
+class TrainingFolderError(InputError):
+    """The folder cannot be used for this training. Nothing was changed."""
+
+
+class Reporter(Protocol):
+    """Where a training says what it does; `progress.ConsoleReporter` is one."""
+
+    def say(self, text: str) -> None:
+        """One line."""
+
+    def progress(self, title: str, total: int) -> Callable[[int, int], None]:
+        """A bar, which the function returned moves to (done, total)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileTraining:
+    """One training on one file. ``reference_store`` is only used by DPO, and may be shared by any trainings."""
+
+    file: Path
+    model: ModelSpec
+    out: Path
+    config: TrainConfig
+    reference_store: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A training as it will be: its start, its rows as tokens, and the card that names it."""
+
+    training: FileTraining
+    start: ResolvedModel
+    tokenizer: PreTrainedTokenizerBase
+    examples: Sequence[Example]
+    truncation: Sequence[TruncationReport]
+    card: Mapping[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps."""
+        return training_steps(self.training.config, len(self.examples))
+
+    def tokens(self) -> dict[str, int]:
+        """Completion tokens that one epoch learns from, by language."""
+        counts = {report.language: 0 for report in self.truncation}
+        for example in self.examples:
+            counts[example.language] += sum(len(c) for _, c in sequences(self.training.config, example))
+        return counts
+
+
+def prepare(training: FileTraining, cache: Path, say: Callable[[str], None]) -> Prepared:
+    """Read the file, find the model and make the rows' tokens; loads no weights and leaves ``out`` alone.
+
+    Raises
+    ------
+    alignprism.errors.InputError
+        the file or the model cannot be used, or no row is left to train on.
+    """
+    config = training.config
+    texts = read_texts(training.file, "completion" if config.method == "sft-preferred" else "pair")
+    start = resolve(training.model, cache, say)
+    tokenizer = load_tokenizer(start)
+    examples, truncation = make_examples(texts, tokenizer, config.max_tokens)
+    card = _card(training, texts, start, len(examples), truncation)
+    if not examples:
+        raise InputError(f"{training.file}: no row is left to train on; left out: {_left_out(truncation)}")
+    return Prepared(training, start, tokenizer, examples, truncation, card)
+
+
+def execute(prepared: Prepared, reporter: Reporter) -> dict[str, Any]:
+    """Train, or go on, or find that all is done; returns the finished card, which is in ``out`` too.
+
+    Raises
+    ------
+    TrainingFolderError
+        ``out`` holds something else, or another training.
+    alignprism.training.config.TrainingError
+        training cannot start or go on.
+    """
+    out, processes = prepared.training.out, PartialState()
+    if processes.is_main_process:
+        _claim(out, prepared.card)
+    processes.wait_for_everyone()
+    card = _read_card(out)
+    if "result" in card:
+        reporter.say(f"{out}: everything was done before; nothing to compute")
+        return card
+    if not (out / RESULT_FILE).exists():
+        _train(prepared, reporter)
+    if processes.is_main_process:
+        result = json.loads((out / RESULT_FILE).read_text(encoding="utf-8"))
+        folder = _publish(prepared, out / (result["adapter"] or result["model"]), reporter.say)
+        names = ("steps", "tokens", "first_loss", "last_loss", "seconds", "warnings")
+        outcome = {name: result[name] for name in names if name in result} | {"folder": folder.name}
+        _write_card(out, {**card, "result": outcome})
+    processes.wait_for_everyone()
+    return _read_card(out)
+
+
+def _train(prepared: Prepared, reporter: Reporter) -> None:
+    training, start = prepared.training, prepared.start
+    weights, tokenizer = load(start)
+    reference = None
+    if training.config.preference:
+        with _alone(training.reference_store, reporter.say):
+            reference = _reference(prepared, weights, reporter)
+    advance = reporter.progress(f"training {training.out.name}", prepared.steps)
+
+    def report(progress: Progress) -> None:
+        advance(progress.done, progress.total)
+
+    examples, config, out = prepared.examples, training.config, training.out
+    train(config, examples, weights, tokenizer, out, reference, None, report, start_digest=start.digest)
+    del weights
+    gc.collect()
+
+
+def _reference(prepared: Prepared, weights: Any, reporter: Reporter) -> Reference:
+    """The start model's log-probabilities, from the store where it has them."""
+    start, pad = prepared.start, prepared.tokenizer.pad_token_id
+    report = reporter.progress(f"reference log-probabilities of {start.name}", 2 * len(prepared.examples))
+    return compute_reference(
+        start.name,
+        start.digest,
+        weights,
+        prepared.examples,
+        prepared.training.reference_store,
+        pad_id=int(pad) if pad is not None else 0,
+        report=report,
+    )
+
+
+@contextmanager
+def _alone(store: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the store against other trainings: a reader takes a line that another is writing for a torn one.
+
+    A sweep that runs at the same time waits here, and finds the figures when its turn comes.
+    """
+    processes = PartialState()
+    store.parent.mkdir(parents=True, exist_ok=True)
+    with store.with_name(f"{store.name}.lock").open("w") as handle:
+        if processes.is_main_process:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"{store}: another training fills it; waiting")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                    raise
+                say(f"{store}: its file system knows no locks; let no other training use it meanwhile")
+        processes.wait_for_everyone()
+        yield
+
+
+def _publish(prepared: Prepared, folder: Path, say: Callable[[str], None]) -> Path:
+    """Make a trained folder one that can be loaded: with its tokenizer, and an adapter with the base that it lies on."""
+    start, spec = prepared.start, prepared.training.model
+    if folder.name == ADAPTER_FOLDER:
+        base = spec.source
+        if start.adapter is not None:
+            if spec.adapter is None:  # the source is itself an adapter, which names its base
+                settings = json.loads((start.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+                base = settings["base_model_name_or_path"]
+            try:
+                folder = stack_adapters([start.adapter, folder], folder.with_name(STACKED_FOLDER))
+            except TrainingError as error:
+                say(f"{folder} lies on {start.name}, not on {base}, and the two adapters cannot be made one: {error}")
+                return folder
+        name_base(folder, base)
+    prepared.tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+# --- the card --------------------------------------------------------------------------------------------------------
+
+
+def _card(
+    training: FileTraining,
+    texts: Sequence[Text],
+    start: ResolvedModel,
+    kept: int,
+    truncation: Sequence[TruncationReport],
+) -> dict[str, Any]:
+    model = {"name": start.name, "digest": start.digest}
+    settings = asdict(training.config)
+    content = json.dumps([asdict(text) for text in texts], sort_keys=True)
+    card = {
+        "alignprism": __version__,
+        "method": "dpo" if training.config.preference else settings["method"],
+        "file": {"name": training.file.name, "sha256": file_digest(training.file)},
+        "trained_from": model,
+        "reference": model if training.config.preference else None,
+        "rows": len(texts),
+        "rows_sha256": hashlib.sha256(content.encode()).hexdigest(),
+        "dropped": len(texts) - kept,
+        "settings": {name: value for name, value in settings.items() if name != "method"},
+        "truncation": [asdict(report) for report in truncation],
+        "research_only": training.config.method == "sft-random",
+    }
+    # As it is read back, where a tuple is a list: the two are compared.
+    return dict(json.loads(json.dumps(card)))
+
+
+def _claim(out: Path, card: Mapping[str, Any]) -> None:
+    """Make the folder this training's, or find that it already is."""
+    if not (out / CARD_FILE).exists():
+        if out.is_file() or (out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())):
+            raise TrainingFolderError(f"{out} exists and holds something else; name a new folder for --out")
+        _write_card(out, card)
+        return
+    found, wanted = _identity(_read_card(out)), _identity(card)
+    different = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+    if different:
+        what = "; ".join(f"{key}: {found.get(key)} there, {wanted.get(key)} here" for key in different)
+        raise TrainingFolderError(f"{out} belongs to another training ({what}); name another folder for --out")
+
+
+def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal for two trainings to be the same one, by the names that a message shows."""
+    settings = {name: value for name, value in card["settings"].items() if name not in _FREE_SETTINGS}
+    start = card["trained_from"]["digest"][:12]
+    return {"method": card["method"], "start model": start, "rows of the file": card["rows_sha256"][:12], **settings}
+
+
+def _read_card(out: Path) -> dict[str, Any]:
+    try:
+        card = json.loads((out / CARD_FILE).read_text(encoding="utf-8"))
+        _identity(card)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainingFolderError(f"{out / CARD_FILE}: not the card of a training; name another folder") from error
+    return dict(card)
+
+
+def _write_card(out: Path, card: Mapping[str, Any]) -> None:
+    write_atomic(out / CARD_FILE, json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+
+def _left_out(truncation: Sequence[TruncationReport]) -> str:
+    counts = {
+        name: sum(getattr(report, name) for report in truncation) for name in ("over_limit", "empty", "identical")
+    }
+    return f"{counts['over_limit']} too long, {counts['empty']} with an empty completion, {counts['identical']} with equal sides"

@@ -1,0 +1,381 @@
+"""`alignprism train`: a preference file, a start model and a folder are enough, and the same command goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from tiny_model import Bench, Said
+
+from alignprism.models.identity import weights_digest
+from alignprism.models.local import load
+from alignprism.models.spec import ModelSpec, resolve
+
+Record = dict[str, Any]
+SETTINGS = ("--epochs", "2", "--batch-size", "3", "--lora-rank", "2", "--max-tokens", "120", "--learning-rate", "0.01")
+
+
+def rows() -> list[Record]:
+    """Eight good pairs in two languages, and four that are left out: too long, empty, equal, too long."""
+    good = [
+        {"prompt": f"Why {n}?", "chosen": f"Because of {n}.", "rejected": "No." * (n + 1), "language": "en"}
+        for n in range(5)
+    ]
+    good += [{"prompt": f"لماذا {n}?", "chosen": f"{n}.", "rejected": "لا", "language": "ar"} for n in range(3)]
+    bad = [("Long", "a" * 200, "b"), ("Empty", " ", "b"), ("Equal", "a", "a")]
+    dropped = [{"prompt": p, "chosen": c, "rejected": r, "language": "en"} for p, c, r in bad]
+    return [*good, *dropped, {"prompt": "س", "chosen": "a", "rejected": "b" * 200, "language": "ar"}]
+
+
+def write(file: Path, records: list[Record]) -> Path:
+    if file.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(records), file)
+    else:
+        file.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return file
+
+
+def card_of(out: Path) -> Record:
+    card: Record = json.loads((out / "alignprism.json").read_text(encoding="utf-8"))
+    return card
+
+
+def curve_of(out: Path) -> list[Record]:
+    lines = (out / "curve.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("pairs") / "pairs.jsonl", rows())
+
+
+@pytest.fixture(scope="module")
+def trained(bench: Bench, pairs: Path) -> tuple[Path, Said]:
+    """One DPO training with the default store."""
+    out = pairs.parent / "dpo"
+    said = bench.call("train", "dpo", pairs, "--model", bench.model, "--out", out, *SETTINGS)
+    assert said.code == 0, said.all
+    return out, said
+
+
+@pytest.fixture(scope="module")
+def taught(bench: Bench, pairs: Path) -> Path:
+    """One SFT training, whose adapter is where a DPO training starts."""
+    out = pairs.parent / "sft"
+    said = bench.call("train", "sft", pairs, "--model", bench.model, "--out", out, *SETTINGS)
+    assert said.code == 0, said.all
+    return out
+
+
+# --- what a training leaves ------------------------------------------------------------------------------------------
+
+
+def test_dpo_leaves_an_adapter_a_curve_and_a_card(trained: tuple[Path, Said], bench: Bench) -> None:
+    out, _ = trained
+    assert (out / "adapter" / "adapter_model.safetensors").is_file()
+    curve = curve_of(out)
+    assert [row["step"] for row in curve] == list(range(1, 7)), "2 epochs of 8 rows, 3 a step"
+    assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-4), "the reference is the start model"
+    card = card_of(out)
+    assert (card["method"], card["rows"], card["dropped"]) == ("dpo", 12, 4)
+    assert card["trained_from"]["digest"] == card["reference"]["digest"] == weights_digest(bench.model)
+    assert card["settings"]["learning_rate"] == 0.01 and card["settings"]["lora_rank"] == 2
+    assert card["research_only"] is False
+    assert (card["result"]["steps"], card["result"]["folder"]) == (6, "adapter")
+    counts = {
+        row["language"]: [row[name] for name in ("rows", "kept", "over_limit", "empty", "identical")]
+        for row in card["truncation"]
+    }
+    assert counts == {"ar": [4, 3, 1, 0, 0], "en": [8, 5, 1, 1, 1]}
+
+
+def test_dpo_says_the_references_digest_and_what_was_left_out(trained: tuple[Path, Said], bench: Bench) -> None:
+    said = trained[1].out
+    assert f"reference: the start model, digest {weights_digest(bench.model)}" in said
+    assert str(bench.cache / "reference.jsonl") in said
+    assert "12 rows, 4 left out" in said
+    table = {line.split()[0]: line.split()[1:6] for line in said.splitlines() if line.startswith(("ar ", "en "))}
+    assert table == {"ar": ["4", "3", "1", "0", "0"], "en": ["8", "5", "1", "1", "1"]}
+    assert str(trained[0] / "adapter") in said and "6 steps" in said
+
+
+def test_the_adapter_is_a_model_by_itself(trained: tuple[Path, Said], bench: Bench) -> None:
+    start, _ = load(resolve(ModelSpec("start", str(bench.model)), bench.cache))
+    model, tokenizer = load(resolve(ModelSpec("trained", str(trained[0] / "adapter")), bench.cache))
+    ids = torch.tensor([tokenizer("Why?")["input_ids"]])
+    assert not torch.equal(model(ids).logits, start(ids).logits)
+
+
+def test_the_same_command_again_says_that_it_is_done(trained: tuple[Path, Said], pairs: Path, bench: Bench) -> None:
+    before = state_of(trained[0])
+    said = bench.call("train", "dpo", pairs, "--model", bench.model, "--out", trained[0], *SETTINGS)
+    assert said.code == 0
+    assert "everything was done before" in said.out and "12 rows, 4 left out" in said.out
+    assert state_of(trained[0]) == before
+
+
+def test_a_sweep_computes_the_reference_once(
+    trained: tuple[Path, Said], pairs: Path, bench: Bench, tmp_path: Path
+) -> None:
+    before = (bench.cache / "reference.jsonl").read_bytes()
+    assert before.count(b"\n") == 16, "8 rows of two sides"
+    more = ("--learning-rate", "0.002", "--beta", "0.3")
+    said = bench.call("train", "dpo", pairs, "--model", bench.model, "--out", tmp_path / "out", *SETTINGS, *more)
+    assert said.code == 0, said.all
+    assert (bench.cache / "reference.jsonl").read_bytes() == before
+    assert card_of(tmp_path / "out")["settings"]["beta"] == 0.3
+
+
+def test_a_store_of_ones_own_is_used(pairs: Path, bench: Bench, tmp_path: Path) -> None:
+    store, out = tmp_path / "own" / "store.jsonl", tmp_path / "out"
+    options = ("--model", bench.model, "--out", out, "--reference-store", store, *SETTINGS)
+    assert bench.call("train", "dpo", pairs, *options).code == 0
+    assert len(store.read_text(encoding="utf-8").splitlines()) == 16
+
+
+def test_a_store_that_another_training_fills_is_waited_for(pairs: Path, bench: Bench, tmp_path: Path) -> None:
+    store = tmp_path / "store.jsonl"
+    with (tmp_path / "store.jsonl.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        release = threading.Timer(2.0, fcntl.flock, (held, fcntl.LOCK_UN))
+        release.start()
+        options = ("--model", bench.model, "--out", tmp_path / "out", "--reference-store", store, *SETTINGS)
+        said = bench.call("train", "dpo", pairs, *options)
+        release.join()
+    assert said.code == 0, said.all
+    assert f"{store}: another training fills it; waiting" in said.out
+
+
+def test_parquet_and_conversations_train_to_the_same_bits(
+    trained: tuple[Path, Said], bench: Bench, tmp_path: Path
+) -> None:
+    def talk(row: Record, side: str) -> list[Record]:
+        return [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row[side]}]
+
+    records = [{"language": r["language"], **{s: talk(r, s) for s in ("chosen", "rejected")}} for r in rows()]
+    file = write(tmp_path / "pairs.parquet", records)
+    said = bench.call("train", "dpo", file, "--model", bench.model, "--out", tmp_path / "out", *SETTINGS)
+    assert said.code == 0, said.all
+    name = "adapter/adapter_model.safetensors"
+    assert (tmp_path / "out" / name).read_bytes() == (trained[0] / name).read_bytes()
+
+
+# --- sft, and from sft to dpo ----------------------------------------------------------------------------------------
+
+
+def test_sft_on_the_chosen_sides_lowers_their_loss(taught: Path) -> None:
+    curve = curve_of(taught)
+    assert curve[-1]["loss"] < curve[0]["loss"]
+    card = card_of(taught)
+    assert (card["method"], card["reference"], card["rows"]) == ("sft-preferred", None, 12)
+
+
+def test_sft_on_a_random_side_is_research_only(bench: Bench, pairs: Path, taught: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = bench.call("train", "sft", pairs, "--side", "random", "--model", bench.model, "--out", out, *SETTINGS)
+    assert said.code == 0, said.all
+    assert card_of(out)["method"] == "sft-random" and card_of(out)["research_only"] is True
+    assert curve_of(out) != curve_of(taught)
+
+
+def test_full_weights_from_messages_are_a_model_that_dpo_starts_from(bench: Bench, pairs: Path, tmp_path: Path) -> None:
+    talks = [
+        {"messages": [{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": r["chosen"]}]}
+        for r in rows()[:6]
+    ]
+    file, first, second = write(tmp_path / "talks.jsonl", talks), tmp_path / "first", tmp_path / "second"
+    said = bench.call(
+        "train", "sft", file, "--model", bench.model, "--out", first, *SETTINGS, "--lora-rank", "0", "--seed", "3"
+    )
+    assert said.code == 0, said.all
+    assert (first / "model" / "model.safetensors").is_file() and not (first / "adapter").exists()
+    assert [row["language"] for row in card_of(first)["truncation"]] == ["und"]
+    said = bench.call("train", "dpo", pairs, "--model", first / "model", "--out", second, *SETTINGS)
+    assert said.code == 0, said.all
+    assert card_of(second)["reference"]["digest"] == weights_digest(first / "model")
+
+
+def test_dpo_from_an_adapter_has_both_merged_as_start_and_reference(
+    bench: Bench, pairs: Path, taught: Path, tmp_path: Path
+) -> None:
+    out, adapter = tmp_path / "out", taught / "adapter"
+    said = bench.call("train", "dpo", pairs, "--model", bench.model, "--adapter", adapter, "--out", out, *SETTINGS)
+    assert said.code == 0, said.all
+    digest = weights_digest(bench.model, adapter)
+    assert card_of(out)["reference"]["digest"] == digest != weights_digest(bench.model)
+    assert f"reference: the start model, digest {digest}" in said.out
+    assert curve_of(out)[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+
+    start, tokenizer = load(resolve(ModelSpec("start", str(bench.model), str(adapter)), bench.cache))
+    chain = PeftModel.from_pretrained(start, str(out / "adapter"))
+    whole, _ = load(resolve(ModelSpec("trained", str(out / "adapter-on-base")), bench.cache))
+    ids = torch.tensor([tokenizer("Why?")["input_ids"]])
+    torch.testing.assert_close(whole(ids).logits, chain(ids).logits, atol=1e-4, rtol=1e-4)
+    assert card_of(out)["result"]["folder"] == "adapter-on-base"
+
+
+# --- stopping and going on -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_to_the_same_bits(bench: Bench, pairs: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    options = ("train", "dpo", pairs, "--model", bench.model, *SETTINGS, "--epochs", "40", "--checkpoint-every", "5")
+    process = bench.start(*options, "--out", killed)
+    try:
+        deadline = time.monotonic() + 240
+        while process.poll() is None and time.monotonic() < deadline:
+            curve = killed / "curve.jsonl"
+            if curve.exists() and curve.read_bytes().count(b"\n") >= 12:
+                break
+            time.sleep(0.02)
+        assert process.poll() is None, process.communicate()
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (killed / "checkpoint.pt").is_file() and "result" not in card_of(killed)
+
+    for out in (killed, whole):
+        said = bench.call(*options, "--out", out)
+        assert said.code == 0, said.all
+    assert curve_of(killed) == curve_of(whole) and len(curve_of(whole)) == 120
+    found, expected = (load_file(out / "adapter" / "adapter_model.safetensors") for out in (killed, whole))
+    assert found.keys() == expected.keys() and all(found[name].equal(expected[name]) for name in expected)
+    outcomes = [{k: v for k, v in card_of(out)["result"].items() if k != "seconds"} for out in (killed, whole)]
+    assert outcomes[0] == outcomes[1]
+
+
+def test_a_stop_between_training_and_card_is_finished_without_training(
+    trained: tuple[Path, Said], pairs: Path, bench: Bench, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(trained[0], out)
+    card = card_of(out)
+    (out / "alignprism.json").write_text(json.dumps({k: v for k, v in card.items() if k != "result"}))
+    curve = (out / "curve.jsonl").stat().st_mtime_ns
+    said = bench.call("train", "dpo", pairs, "--model", bench.model, "--out", out, *SETTINGS)
+    assert said.code == 0, said.all
+    assert card_of(out) == card and (out / "curve.jsonl").stat().st_mtime_ns == curve
+
+
+# --- dry run ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(pairs: Path, bench: Bench, tmp_path: Path) -> None:
+    store = tmp_path / "store.jsonl"
+    options = ("--model", bench.other, "--out", tmp_path / "out", "--reference-store", store, *SETTINGS)
+    said = bench.call("train", "dpo", pairs, *options, "--dry-run")
+    assert said.code == 0, said.all
+    assert list(tmp_path.iterdir()) == []
+    assert "12 rows, 4 left out" in said.out and "too long" in said.out
+    assert "6 steps of 3 rows; epochs: 2. Nothing was done." in said.out
+    # One token per byte and one for the end of the turn, both sides of 8 rows.
+    tokens = {
+        line.split()[0]: int(line.split()[6]) for line in said.out.splitlines() if line.startswith(("ar ", "en "))
+    }
+    kept = [row for row in rows()[:8] if row["language"] == "ar"]
+    assert tokens["ar"] == sum(len(row[side].encode()) + 1 for row in kept for side in ("chosen", "rejected"))
+
+
+# --- wrong input -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "told"),
+    [
+        ([{"prompt": "a", "chosen": "b"}], ("dpo",), "row 1: column rejected: missing"),
+        ([{"chosen": "b", "rejected": "c"}], ("dpo",), "row 1: column prompt: missing"),
+        ([{"prompt": "a", "chosen": "b"}], ("sft", "--side", "random"), "row 1: column rejected: missing"),
+        ([{"prompt": "a", "text": "b"}], ("sft",), "row 1: column chosen: missing; accepted: prompt with chosen"),
+        ([{"prompt": "a", "chosen": " ", "rejected": "b"}], ("dpo",), "0 too long, 1 with an empty completion"),
+        ([{"prompt": "a", "chosen": "b", "rejected": "b"}], ("dpo",), "1 with equal sides"),
+        ([{"prompt": "a", "chosen": "b"}], ("sft", "--side", "both"), "--side both: accepted: chosen, random"),
+        ([{"prompt": "a", "chosen": "b"}], ("sft", "--schedule", "step"), "use one of cosine, linear, constant"),
+        ([{"prompt": "a", "chosen": "b"}], ("sft", "--learning-rate", "0"), "learning_rate must be above 0"),
+        ([{"prompt": "a", "chosen": "b"}], ("sft", "--epochs", "many"), "--epochs"),
+        ([{"prompt": "a", "chosen": "b"}], ("sft", "--betta", "1"), "--betta"),
+        ([{"prompt": "a", "chosen": "b"}], ("sft", "--beta", "1"), "--beta"),
+        ([{"prompt": "a", "chosen": "b", "rejected": "c"}], ("dpo", "--loss", "hinge"), "loss 'hinge' is not known"),
+        ([{"prompt": "a", "chosen": "b"}], ("sft", "--adapter", "gone"), "'gone' is no folder here"),
+        ([], ("sft",), "holds no rows"),
+    ],
+)
+def test_wrong_input_is_named_and_nothing_is_written(
+    records: list[Record], options: tuple[str, ...], told: str, bench: Bench, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "file.jsonl", records)
+    command, *others = options
+    said = bench.call("train", command, file, "--model", bench.model, "--out", tmp_path / "out", *others)
+    assert said.code == 2, said.all
+    assert told in " ".join(said.err.split()) and "Traceback" not in said.all
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_not_there_is_named(bench: Bench, tmp_path: Path) -> None:
+    for name in ("gone.jsonl", "gone.parquet"):
+        said = bench.call("train", "dpo", tmp_path / name, "--model", bench.model, "--out", tmp_path / "out")
+        assert said.code == 2
+        assert f"{tmp_path / name}: cannot be read (no such file)" in said.err
+
+
+def test_a_model_that_leads_nowhere_is_named(bench: Bench, pairs: Path, tmp_path: Path) -> None:
+    said = bench.call("train", "dpo", pairs, "--model", "no/such/model", "--out", tmp_path / "out")
+    assert said.code == 2
+    assert "there is no folder no/such/model" in said.err
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("--beta", "0.2"), "beta: 0.1 there, 0.2 here"),
+        (("--lora-rank", "4"), "lora_rank: 2 there, 4 here"),
+        (("--max-tokens", "60"), "max_tokens: 120 there, 60 here"),
+    ],
+)
+def test_the_folder_of_another_training_is_refused_before_any_work(
+    change: tuple[str, ...], told: str, trained: tuple[Path, Said], pairs: Path, bench: Bench
+) -> None:
+    before = state_of(trained[0]), state_of(bench.cache)
+    said = bench.call("train", "dpo", pairs, "--model", bench.model, "--out", trained[0], *SETTINGS, *change)
+    assert said.code == 2
+    assert f"belongs to another training ({told})" in said.err
+    assert (state_of(trained[0]), state_of(bench.cache)) == before
+
+
+def test_a_folder_with_something_else_is_left_alone(bench: Bench, pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.txt").write_text("mine")
+    said = bench.call("train", "dpo", pairs, "--model", bench.model, "--out", tmp_path, *SETTINGS)
+    assert said.code == 2
+    assert "holds something else" in said.err
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "mine.txt"]
+
+
+def test_no_text_of_a_row_is_in_an_error(bench: Bench, tmp_path: Path) -> None:
+    secret = "kaqwex mobuxo"
+    file = write(
+        tmp_path / "file.jsonl", [{"id": "a", "prompt": [{"role": "user", "content": secret}] * 2, "chosen": 3}]
+    )
+    said = bench.call("train", "sft", file, "--model", bench.model, "--out", tmp_path / "out")
+    assert said.code == 2
+    assert secret not in said.all

@@ -1,0 +1,116 @@
+"""Held-out rows choose the step, stop the run, and survive a kill; curves by language and the displacement alarm."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from tiny_models import random_examples, tiny_model, tiny_tokenizer
+
+from alignprism.training.config import TrainConfig, TrainingError
+from alignprism.training.curve import HELD_OUT_FILE, displacement, read_curve, read_lines
+from alignprism.training.loop import Progress, TrainResult, train
+from alignprism.training.plan import make_plan
+from alignprism.training.reference import compute_reference
+
+EXAMPLES = random_examples(24)
+CONFIG = TrainConfig(
+    "dpo-ift", learning_rate=2e-2, epochs=4, batch_size=4, lora_rank=4, held_out_share=0.3, held_out_every=2
+)
+
+
+def _train(config: TrainConfig, folder: Path, out: Path, report: object = None) -> TrainResult:
+    model = tiny_model("llama")
+    reference = compute_reference("base", "d", model, EXAMPLES, folder / "ref.jsonl") if config.preference else None
+    return train(config, EXAMPLES, model, tiny_tokenizer(), out, reference, report=report)  # type: ignore[arg-type]
+
+
+def test_held_out_rows_are_not_trained_on_and_no_prompt_is_on_both_sides(tmp_path: Path) -> None:
+    twins = [dataclasses.replace(e, pair_id=f"{e.pair_id}-twin", chosen_ids=(9, 2)) for e in EXAMPLES]
+    plan = make_plan(dataclasses.replace(CONFIG, method="sft-preferred"), [*EXAMPLES, *twins], tiny_tokenizer(), None)
+    assert plan.held_out and {e.prompt_ids for e in plan.held_out}.isdisjoint(e.prompt_ids for e in plan.examples)
+    more = make_plan(dataclasses.replace(CONFIG, method="sft-preferred"), EXAMPLES, tiny_tokenizer(), None)
+    assert {e.pair_id for e in more.held_out} <= {e.pair_id for e in plan.held_out}, "new rows moved old ones"
+
+
+@pytest.mark.parametrize("method", ["dpo-ift", "sft-preferred"])
+def test_the_best_step_is_kept_and_patience_ends_the_run(tmp_path: Path, method: str) -> None:
+    config = dataclasses.replace(CONFIG, method=method, epochs=20, patience=2)
+    result = _train(config, tmp_path, tmp_path / "run")
+    rows = read_lines(tmp_path / "run" / HELD_OUT_FILE)
+    best = max(rows, key=lambda row: (row.get("accuracy", 0.0), -row["loss"]))
+    assert result.kept_step == best["step"]
+    assert result.steps == best["step"] + 2 * config.held_out_every < result.planned_steps
+    # The weights are those of the best step: a run of the same plan that is cut there has them.
+    kept = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    stopped: dict[str, object] = {}
+
+    def at_best(progress: Progress) -> None:
+        if progress.done == result.kept_step:
+            stopped["at"] = progress.done
+            raise KeyboardInterrupt
+
+    again = dataclasses.replace(config, checkpoint_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        _train(again, tmp_path, tmp_path / "again", at_best)
+    assert stopped
+    whole = _train(again, tmp_path, tmp_path / "again")
+    assert whole.kept_step == result.kept_step
+    resumed = load_file(tmp_path / "again" / "adapter" / "adapter_model.safetensors")
+    assert all(resumed[name].equal(kept[name]) for name in kept)
+
+
+def test_shares_that_leave_nothing_are_refused() -> None:
+    with pytest.raises(TrainingError, match="held_out_share"):
+        make_plan(dataclasses.replace(CONFIG, method="sft-preferred", held_out_share=0.999), EXAMPLES[:2], tiny_tokenizer(), None)
+    with pytest.raises(TrainingError, match="patience"):
+        dataclasses.replace(CONFIG, held_out_share=0.0, patience=3)
+
+
+def test_the_curve_adds_up_over_languages(tmp_path: Path) -> None:
+    _train(dataclasses.replace(CONFIG, held_out_share=0.0), tmp_path, tmp_path / "run")
+    for row in read_curve(tmp_path / "run"):
+        rows = sum(figures["rows"] for figures in row.languages.values())
+        assert set(row.languages) <= {"en", "hi"} and sum(f["tokens"] for f in row.languages.values()) == row.tokens
+        for name in ("loss", "chosen_log_prob", "rejected_log_prob", "margin", "accuracy"):
+            mean = sum(f["rows"] * f[name] for f in row.languages.values()) / rows  # type: ignore[literal-required]
+            assert getattr(row, name) == pytest.approx(mean, rel=1e-6, abs=1e-9), name
+
+
+def test_likelihood_displacement_is_measured_and_warned_of(tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    learned = TrainConfig("sft-preferred", learning_rate=1e-2, epochs=15, batch_size=8, lora_rank=0)
+    train(learned, EXAMPLES, model, tiny_tokenizer(), tmp_path / "start")
+    reference = compute_reference("start", "s", model, EXAMPLES, tmp_path / "ref.jsonl")
+    start = model.state_dict()
+    results = {}
+    for rate in (1.0, 1e-6):  # steps far too large wreck what the start knows
+        config = dataclasses.replace(CONFIG, held_out_share=0.0, learning_rate=rate, epochs=2)
+        policy = tiny_model("llama")
+        policy.load_state_dict(start)
+        out = tmp_path / str(rate)
+        results[rate] = train(config, EXAMPLES, policy, tiny_tokenizer(), out, reference)
+        assert results[rate].displacement == displacement(read_curve(out))
+    wrecked, calm = results.values()
+    assert wrecked.displacement is not None and wrecked.displacement < -CONFIG.displacement_alarm
+    assert "likelihood displacement" in wrecked.warnings[0]
+    assert calm.warnings == [] and calm.displacement == pytest.approx(0.0, abs=1e-2)
+
+
+def test_sft_has_no_displacement(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, method="sft-preferred", held_out_share=0.0, epochs=1)
+    assert _train(config, tmp_path, tmp_path / "run").displacement is None
+
+
+def test_a_tracker_gets_every_step_by_language(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the tracker of this test (extra: test)")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = dataclasses.replace(CONFIG, held_out_share=0.0, trackers=("tensorboard",), epochs=1)
+    result = _train(config, tmp_path, tmp_path / "run")
+    events = next((tmp_path / "run").rglob("events.out.*"))
+    found = EventAccumulator(str(events.parent)).Reload()
+    assert [e.step for e in found.Scalars("loss")] == list(range(1, result.steps + 1))
+    assert {"loss/en", "margin/hi", "tokens_per_second"} <= set(found.Tags()["scalars"])
