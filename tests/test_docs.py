@@ -35,7 +35,7 @@ def test_every_study_key_has_a_meaning() -> None:
 
 def test_every_command_is_found() -> None:
     names = "quickstart, init, run, evaluate, report, purge, export, models list, models fetch, judge list"
-    names += ", judge train-head, train sft, train dpo"
+    names += ", judge train-head, train sft, train dpo, merge slerp, merge ties"
     assert {f"alignprism {name}" for name in names.split(", ")} <= set(COMMANDS)
 
 

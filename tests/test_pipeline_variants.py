@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from tiny_model import Bench, manifest, results
+
+from alignprism.rows import Pair, read_rows
 
 
 @pytest.mark.parametrize("weights", ["lora", "full"])
@@ -25,3 +28,32 @@ def test_a_taught_base_is_trained_evaluated_and_goes_on_unchanged(bench: Bench, 
     digests = {name: entry["digest"] for name, entry in manifest(run)["models"].items()}
     assert len(set(digests.values())) == len(digests)
     assert "nothing to compute" in bench.call("run", study, "--run", run, *extra).all
+
+
+def test_models_of_safety_and_of_general_pairs_are_merged_and_compared(bench: Bench, tmp_path: Path) -> None:
+    study = bench.study(tmp_path / "study", methods="methods: [merge-slerp, merge-ties]", total="  total: 2")
+    run = tmp_path / "run"
+    said = bench.call("run", study, "--run", run)
+    assert said.code == 0, said.all
+    cells = {"sft-preferred.general", "dpo-sft.general", "sft-preferred.safety", "dpo-sft.safety"}
+    assert {path.name for path in (run / "models").iterdir()} == cells | {"merge-slerp", "merge-ties"}
+    found = results(run)
+    assert found["models"] == ["base", "merge-slerp", "merge-ties"], "the merged parts are not evaluated"
+    assert set(found["curves"]) == cells
+    assert found["pairs"]["safety"]["used"] == found["pairs"]["general"]["used"] == 2
+    for arm, kind in (("general", "general"), ("safety", "safety")):
+        kinds = {pair.kind for pair in read_rows(run / "stages" / f"pairs-{arm}" / "pairs.parquet", Pair)}
+        assert kinds == {kind}
+    slerp, ties = (run / "models" / name for name in ("merge-slerp", "merge-ties"))
+    assert (slerp / "adapter_config.json").is_file() and (ties / "config.json").is_file()
+    card = json.loads((ties / "alignprism.json").read_text(encoding="utf-8"))
+    assert card["merged"]["settings"]["density"] == 0.2 and card["parts"] == ["dpo-sft.general", "dpo-sft.safety"]
+    digests = {name: entry["digest"] for name, entry in manifest(run)["models"].items()}
+    assert len({digests["base"], digests["merge-slerp"], digests["merge-ties"]}) == 3
+    assert "nothing to compute" in bench.call("run", study, "--run", run).all
+    more = bench.call("run", study, "--run", run, "--set", "merging.t=0.8", "--dry-run")
+    done = [line.split("done", 1)[1].strip() for line in more.out.splitlines() if line.strip().startswith("done")]
+    assert "Training dpo-sft.safety" in done
+    assert not [title for title in done if title.startswith("Merging")], (
+        "another merge setting merges again, trains nothing"
+    )

@@ -24,6 +24,7 @@ from tiny_model import Bench, Said
 from alignprism.models.identity import weights_digest
 from alignprism.models.local import load
 from alignprism.models.spec import ModelSpec, resolve
+from alignprism.training.reference import store_path
 
 Record = dict[str, Any]
 SETTINGS = ("--epochs", "2", "--batch-size", "3", "--lora-rank", "2", "--max-tokens", "120", "--learning-rate", "0.01")
@@ -100,7 +101,9 @@ def test_dpo_leaves_an_adapter_a_curve_and_a_card(trained: tuple[Path, Said], be
     assert card["trained_from"]["digest"] == card["reference"]["digest"] == weights_digest(bench.model)
     assert card["settings"]["learning_rate"] == 0.01 and card["settings"]["lora_rank"] == 2
     assert card["research_only"] is False
-    assert (card["result"]["steps"], card["result"]["folder"]) == (6, "adapter")
+    result = card["result"]
+    assert (result["steps"], result["kept_step"], result["folder"]) == (6, 6, "adapter")
+    assert isinstance(result["displacement"], float) and result["unshared"] is None
     counts = {
         row["language"]: [row[name] for name in ("rows", "kept", "over_limit", "empty", "identical")]
         for row in card["truncation"]
@@ -111,7 +114,7 @@ def test_dpo_leaves_an_adapter_a_curve_and_a_card(trained: tuple[Path, Said], be
 def test_dpo_says_the_references_digest_and_what_was_left_out(trained: tuple[Path, Said], bench: Bench) -> None:
     said = trained[1].out
     assert f"reference: the start model, digest {weights_digest(bench.model)}" in said
-    assert str(bench.cache / "reference.jsonl") in said
+    assert str(store_path(bench.cache, weights_digest(bench.model))) in said
     assert "12 rows, 4 left out" in said
     table = {line.split()[0]: line.split()[1:6] for line in said.splitlines() if line.startswith(("ar ", "en "))}
     assert table == {"ar": ["4", "3", "1", "0", "0"], "en": ["8", "5", "1", "1", "1"]}
@@ -136,12 +139,13 @@ def test_the_same_command_again_says_that_it_is_done(trained: tuple[Path, Said],
 def test_a_sweep_computes_the_reference_once(
     trained: tuple[Path, Said], pairs: Path, bench: Bench, tmp_path: Path
 ) -> None:
-    before = (bench.cache / "reference.jsonl").read_bytes()
+    store = store_path(bench.cache, weights_digest(bench.model))
+    before = store.read_bytes()
     assert before.count(b"\n") == 16, "8 rows of two sides"
     more = ("--learning-rate", "0.002", "--beta", "0.3")
     said = bench.call("train", "dpo", pairs, "--model", bench.model, "--out", tmp_path / "out", *SETTINGS, *more)
     assert said.code == 0, said.all
-    assert (bench.cache / "reference.jsonl").read_bytes() == before
+    assert store.read_bytes() == before
     assert card_of(tmp_path / "out")["settings"]["beta"] == 0.3
 
 
@@ -152,17 +156,22 @@ def test_a_store_of_ones_own_is_used(pairs: Path, bench: Bench, tmp_path: Path) 
     assert len(store.read_text(encoding="utf-8").splitlines()) == 16
 
 
-def test_a_store_that_another_training_fills_is_waited_for(pairs: Path, bench: Bench, tmp_path: Path) -> None:
-    store = tmp_path / "store.jsonl"
-    with (tmp_path / "store.jsonl.lock").open("w") as held:
+def test_a_store_that_another_training_holds_is_waited_for(pairs: Path, bench: Bench, tmp_path: Path) -> None:
+    store, written = tmp_path / "store.jsonl", []
+
+    def let_go() -> None:
+        written.append(store.exists())
+        fcntl.flock(held, fcntl.LOCK_UN)
+
+    with (tmp_path / ".store.jsonl.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        release = threading.Timer(2.0, fcntl.flock, (held, fcntl.LOCK_UN))
+        release = threading.Timer(2.0, let_go)
         release.start()
         options = ("--model", bench.model, "--out", tmp_path / "out", "--reference-store", store, *SETTINGS)
         said = bench.call("train", "dpo", pairs, *options)
         release.join()
     assert said.code == 0, said.all
-    assert f"{store}: another training fills it; waiting" in said.out
+    assert written == [False] and len(store.read_text(encoding="utf-8").splitlines()) == 16
 
 
 def test_parquet_and_conversations_train_to_the_same_bits(
@@ -177,6 +186,58 @@ def test_parquet_and_conversations_train_to_the_same_bits(
     assert said.code == 0, said.all
     name = "adapter/adapter_model.safetensors"
     assert (tmp_path / "out" / name).read_bytes() == (trained[0] / name).read_bytes()
+
+
+def test_a_run_that_loses_the_chosen_answers_says_so_at_its_end(pairs: Path, bench: Bench, tmp_path: Path) -> None:
+    options = ("--model", bench.model, "--out", tmp_path / "out", *SETTINGS, "--learning-rate", "0.3")
+    said = bench.call("train", "dpo", pairs, *options)
+    assert said.code == 0, said.all
+    result = card_of(tmp_path / "out")["result"]
+    assert result["displacement"] < -0.25
+    assert [f"Note: {text}" for text in result["warnings"]] == [x for x in said.out.splitlines() if "displacement" in x]
+
+
+# --- held-out rows and trackers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["sft", "dpo"])
+def test_held_out_rows_choose_the_step_and_patience_ends_the_training(
+    command: str, pairs: Path, bench: Bench, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    rates = ("--epochs", "20", "--learning-rate", "0.3", "--schedule", "constant")
+    options = (*SETTINGS, *rates, "--held-out-share", "0.4", "--held-out-every", "1", "--patience", "2")
+    said = bench.call("train", command, pairs, "--model", bench.model, "--out", out, *options, "--dry-run")
+    held_out = int(said.out.split("held out: ")[1].split()[0])
+    planned = int(said.out.split(" steps of 3 rows")[0].split()[-1])
+    assert 0 < held_out < 8 and planned == 20 * math.ceil((8 - held_out) / 3)
+    said = bench.call("train", command, pairs, "--model", bench.model, "--out", out, *options)
+    assert said.code == 0, said.all
+    result = card_of(out)["result"]
+    assert (result["held_out_rows"], result["planned_steps"]) == (held_out, planned)
+    assert result["steps"] == result["kept_step"] + 2 < planned, "two scores without a new best"
+    assert f"the result is step {result['kept_step']}, the best on {held_out} held-out rows" in said.out
+    assert f"ended before {planned} steps" in said.out
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_any_work(
+    pairs: Path, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accelerate.tracking._available_trackers", [])
+    for name, told in (("mlflow", "pip install mlflow"), ("paper", "accepted: tensorboard, trackio, mlflow, wandb")):
+        options = ("--model", bench.model, "--out", tmp_path / "out", "--tracker", name)
+        said = bench.call("train", "sft", pairs, *options)
+        assert said.code == 2 and f"--tracker {name}" in said.err and told in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tracker_is_no_part_of_what_a_training_is(
+    taught: Path, pairs: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accelerate.tracking._available_trackers", ["tensorboard"])
+    options = ("--model", bench.model, "--out", taught, *SETTINGS, "--tracker", "tensorboard")
+    said = bench.call("train", "sft", pairs, *options)
+    assert said.code == 0 and "everything was done before" in said.out
 
 
 # --- sft, and from sft to dpo ----------------------------------------------------------------------------------------
@@ -195,6 +256,9 @@ def test_sft_on_a_random_side_is_research_only(bench: Bench, pairs: Path, taught
     assert said.code == 0, said.all
     assert card_of(out)["method"] == "sft-random" and card_of(out)["research_only"] is True
     assert curve_of(out) != curve_of(taught)
+    said = bench.call("train", "sft", pairs, "--model", out / "adapter", "--out", tmp_path / "on", *SETTINGS)
+    assert said.code == 0, said.all
+    assert card_of(tmp_path / "on")["research_only"] is True, "what is trained on top of it is so too"
 
 
 def test_full_weights_from_messages_are_a_model_that_dpo_starts_from(bench: Bench, pairs: Path, tmp_path: Path) -> None:
@@ -288,7 +352,7 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(pairs: Path, benc
     assert said.code == 0, said.all
     assert list(tmp_path.iterdir()) == []
     assert "12 rows, 4 left out" in said.out and "too long" in said.out
-    assert "6 steps of 3 rows; epochs: 2. Nothing was done." in said.out
+    assert "6 steps of 3 rows; epochs: 2; held out: 0 rows. Nothing was done." in said.out
     # One token per byte and one for the end of the turn, both sides of 8 rows.
     tokens = {
         line.split()[0]: int(line.split()[6]) for line in said.out.splitlines() if line.startswith(("ar ", "en "))
@@ -313,6 +377,9 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(pairs: Path, benc
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--schedule", "step"), "use one of cosine, linear, constant"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--learning-rate", "0"), "learning_rate must be above 0"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--epochs", "many"), "--epochs"),
+        ([{"prompt": "a", "chosen": "b"}], ("sft", "--held-out-share", "1"), "held_out_share is a share of the rows"),
+        ([{"prompt": "a", "chosen": "b"}], ("sft", "--held-out-share", "0.5"), "rows of one prompt stay together"),
+        ([{"prompt": "a", "chosen": "b"}], ("sft", "--patience", "1"), "set held_out_share above 0 as well"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--betta", "1"), "--betta"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--beta", "1"), "--beta"),
         ([{"prompt": "a", "chosen": "b", "rejected": "c"}], ("dpo", "--loss", "hinge"), "loss 'hinge' is not known"),

@@ -174,10 +174,19 @@ def _data_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
             )
     if not study.methods:
         return
-    asked = content_id([p.id for side in stages.training_prompts(study, prompts) for p in side])
+    for arm in stages.arms_of(study):
+        yield from _pair_stages(layout, arm)
+
+
+def _pair_stages(layout: Plan, arm: str) -> Iterator[Stage]:
+    """Candidates and pairs of one arm."""
+    study = stages.arm_study(layout.study, arm)
+    count = stages.Counts.of(study, layout.prompts)
+    asked = content_id([p.id for side in stages.training_prompts(study, layout.prompts) for p in side])
+    of_arm = f" ({arm} only)" if arm else ""
     yield Stage(
-        "candidates",
-        "Candidates: completions of the training prompts",
+        stages.arm_stage("candidates", arm),
+        f"Candidates: completions of the training prompts{of_arm}",
         ("prompts", *(stage for name in study.generators for stage in _taught(study, name))),
         {
             "models": {name: layout.models[name].digest for name in study.generators},
@@ -185,24 +194,24 @@ def _data_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
             "pairs": study.pairs.model_dump(include={"candidates", "temperature", "max_new_tokens"}),
             "seed": study.seed,
         },
-        stages.sample_candidates,
+        lambda context: stages.sample_candidates(context, arm),
         calls=count.candidates,
         seconds=count.candidates * study.pairs.max_new_tokens / stages.DECODE_TOKENS_PER_SECOND,
         text="training prompts to " + ", ".join(study.generators) + " (on this machine)",
     )
     yield Stage(
-        "pairs",
-        "Preference pairs: rank, drop, mix",
-        ("prompts", "candidates", *_taught(study, study.baseline)),
+        stages.arm_stage("pairs", arm),
+        f"Preference pairs: rank, drop, mix{of_arm}",
+        ("prompts", stages.arm_stage("candidates", arm), *_taught(study, study.baseline)),
         {
             "judge": layout.judges["preference"].digest,
             "base": layout.models[study.baseline].digest,
             "pairs": study.pairs.model_dump(),
-            "max_tokens": study.training.max_tokens,
+            **study.training.model_dump(include={"max_tokens", "over_limit"}),
             "mixture": study.mixture,
             "seed": study.seed,
         },
-        stages.make_pairs,
+        lambda context: stages.make_pairs(context, arm),
         calls=count.candidates,
         seconds=count.candidates / stages.JUDGE_ROWS_PER_SECOND,
         text=f"training prompts and candidates to {study.judges.preference} (on this machine)",
@@ -212,11 +221,25 @@ def _data_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
 def _training_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
     study = layout.study
     for cell in layout.cells:
+        if cell.parts:
+            yield Stage(
+                f"train:{cell.name}",
+                f"Merging {cell.name}",
+                ("prompts", *(f"train:{part}" for part in cell.parts)),
+                {
+                    "base": layout.models[study.baseline].digest,
+                    "method": cell.method,
+                    "merging": study.merging.model_dump(),
+                },
+                lambda context, cell=cell: stages.merge_cell(context, cell),  # type: ignore[misc]
+                seconds=60,
+            )
+            continue
         start = (f"train:{cell.start}",) if cell.start else _taught(study, study.baseline)
         yield Stage(
             f"train:{cell.name}",
             f"Training {cell.name}",
-            ("prompts", "pairs", *start),
+            ("prompts", stages.arm_stage("pairs", cell.arm), *start),
             {
                 "base": layout.models[study.baseline].digest,
                 "method": cell.method,
@@ -231,7 +254,7 @@ def _training_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
 
 
 def _evaluated(layout: Plan) -> list[str]:
-    return [*layout.study.models, *(cell.name for cell in layout.cells)]
+    return [*layout.study.models, *(cell.name for cell in layout.cells if cell.evaluated)]
 
 
 def _evaluation_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
@@ -269,7 +292,8 @@ def _evaluation_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
 def _figure_stages(layout: Plan) -> Iterator[Stage]:
     evaluated = _evaluated(layout)
     read = [f"{kind}:{name}" for name in evaluated for kind in ("complete", "judge")]
-    made = ["pairs", *(f"train:{cell.name}" for cell in layout.cells)] if layout.cells else []
+    pairs = [stages.arm_stage("pairs", arm) for arm in stages.arms_of(layout.study)] if layout.cells else []
+    made = [*pairs, *(f"train:{cell.name}" for cell in layout.cells)]
     settings = {"study": layout.study.model_dump(exclude={"budget"}), "evaluated": evaluated}
     yield Stage("results", "Figures", ("prompts", *made, *read), settings, stages.write_results, seconds=5)
     yield Stage("report", "The page", ("results",), {}, stages.write_report, seconds=5)

@@ -18,8 +18,10 @@ from pydantic.fields import FieldInfo
 from alignprism.errors import InputError
 from alignprism.languages import UnknownLanguage, language
 
-METHODS: tuple[str, ...] = ("sft-random", "sft-preferred", "dpo-ift", "dpo-sft")
-Method = Literal["sft-random", "sft-preferred", "dpo-ift", "dpo-sft"]
+METHODS: tuple[str, ...] = ("sft-random", "sft-preferred", "dpo-ift", "dpo-sft", "merge-slerp", "merge-ties")
+Method = Literal["sft-random", "sft-preferred", "dpo-ift", "dpo-sft", "merge-slerp", "merge-ties"]
+MERGES = ("merge-slerp", "merge-ties")
+"""Methods that train nothing themselves: they join the dpo-sft models of safety pairs only and of general pairs only."""
 SAMPLE = "sample"
 
 
@@ -155,8 +157,20 @@ class Training(_Part):
         ge=8,
         description="limit of prompt + completion, tokens a side; longer pairs are dropped and counted",
     )
+    over_limit: Literal["drop", "cut"] = Field(
+        default="drop",
+        description="what is over max_tokens: the pair is dropped, or its answers cut, without their end",
+    )
     dev_checks: int = Field(default=3, ge=0, description="checkpoints scored on dev per training, the last included")
     checkpoint_every: int = Field(default=10, ge=1, description="optimiser steps between resumable checkpoints")
+
+
+class Merging(_Part):
+    """How the methods `merge-slerp` and `merge-ties` join the general model (first) and the safety model (second)."""
+
+    t: float = Field(default=0.5, ge=0, le=1, description="place on the arc: 0 is the general, 1 the safety model")
+    density: float = Field(default=0.2, gt=0, le=1, description="TIES: share of each change that stays")
+    scale: float = Field(default=1.0, gt=0, description="TIES: factor on the merged change")
 
 
 class Primary(_Part):
@@ -207,6 +221,7 @@ class Study(_Part):
     mixture: float = Field(default=0.15, ge=0, le=1, description="share of safety pairs among all training pairs")
     pairs: Pairs = Pairs()
     training: Training = Training()
+    merging: Merging = Merging()
     evaluation: Evaluation = Evaluation()
     budget: Budget = Budget()
     allow_remote: list[str] = Field(default=[], description="hosts to which text may be sent; empty: none")
@@ -239,9 +254,10 @@ class Study(_Part):
             raise ValueError("languages.train: at least one language is needed to train in")
         if self.methods and self.data.general is None and self.mixture < 1:
             raise ValueError("data.general: general pairs are needed for a mixture below 1")
-        for method, needs in (("sft-random", 0), ("sft-preferred", 0), ("dpo-ift", 0), ("dpo-sft", 1)):
-            if needs and method in self.methods and "sft-preferred" not in self.methods:
-                raise ValueError("methods: dpo-sft starts from sft-preferred; list sft-preferred too")
+        if self.data.general is None and set(self.methods).intersection(MERGES):
+            raise ValueError("data.general: merging needs a model of general pairs")
+        if "dpo-sft" in self.methods and "sft-preferred" not in self.methods:
+            raise ValueError("methods: dpo-sft starts from sft-preferred; list sft-preferred too")
         primary = self.evaluation.primary.model
         cells = [*self.models, *self.methods]
         if primary is not None and primary not in cells:
@@ -415,7 +431,7 @@ def _meaning(field: FieldInfo) -> str:
 def _scalar(value: object) -> str:
     """One value on one line of YAML, quoted where it would read as something else."""
     text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
-    return text.strip().removesuffix("...").strip()
+    return text.rstrip("\n").removesuffix("\n...")  # no bare strip: it would eat a no-break space that is the value
 
 
 def keys(model: type[BaseModel] = Study, prefix: str = "") -> list[tuple[str, str]]:

@@ -8,14 +8,11 @@ training goes on, or is done; another one is refused.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import gc
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,22 +21,37 @@ from transformers import PreTrainedTokenizerBase
 
 from alignprism import __version__
 from alignprism.errors import InputError
+from alignprism.model_card import CARD_FILE, research_only, write_card
 from alignprism.models.local import load, load_tokenizer
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
-from alignprism.rows import file_digest, write_atomic
+from alignprism.rows import file_digest
 from alignprism.training.adapters import name_base, stack_adapters
 from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.examples import Example, Text, TruncationReport, make_examples, sequences
 from alignprism.training.loop import ADAPTER_FOLDER, RESULT_FILE, Progress, train
-from alignprism.training.plan import training_steps
+from alignprism.training.plan import make_plan
 from alignprism.training.preference_file import read_texts
-from alignprism.training.reference import Reference, compute_reference
+from alignprism.training.reference import Reference, compute_reference, store_path
 
-CARD_FILE = "alignprism.json"
 STACKED_FOLDER = "adapter-on-base"
 """The start's adapter and the trained one as one, for a start that is not a whole model."""
 
-_FREE_SETTINGS = frozenset({"method", "checkpoint_every"})  # the card names the method; checkpoints change no result
+# The card names the method; the others change no result.
+_FREE_SETTINGS = frozenset({"method", "checkpoint_every", "trackers", "displacement_alarm"})
+_OUTCOME = (
+    "steps",
+    "planned_steps",
+    "kept_step",
+    "held_out_rows",
+    "tokens",
+    "first_loss",
+    "last_loss",
+    "displacement",
+    "unshared",
+    "seconds",
+    "warnings",
+)
+"""What the card takes from the training's result."""
 
 
 class TrainingFolderError(InputError):
@@ -58,35 +70,36 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileTraining:
-    """One training on one file. ``reference_store`` is only used by DPO, and may be shared by any trainings."""
+    """One training on one file. ``reference_store`` is only used by DPO; None means the cache's own for the start model."""
 
     file: Path
     model: ModelSpec
     out: Path
     config: TrainConfig
-    reference_store: Path
+    reference_store: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A training as it will be: its start, its rows as tokens, and the card that names it."""
+    """A training as it will be: its start, its rows as tokens, and the card that names it.
+
+    ``examples`` are all rows, ``trained`` those that are not held out; ``steps`` are optimiser steps.
+    """
 
     training: FileTraining
     start: ResolvedModel
     tokenizer: PreTrainedTokenizerBase
     examples: Sequence[Example]
+    trained: Sequence[Example]
+    steps: int
     truncation: Sequence[TruncationReport]
+    reference_store: Path
     card: Mapping[str, Any]
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps."""
-        return training_steps(self.training.config, len(self.examples))
 
     def tokens(self) -> dict[str, int]:
         """Completion tokens that one epoch learns from, by language."""
         counts = {report.language: 0 for report in self.truncation}
-        for example in self.examples:
+        for example in self.trained:
             counts[example.language] += sum(len(c) for _, c in sequences(self.training.config, example))
         return counts
 
@@ -97,7 +110,7 @@ def prepare(training: FileTraining, cache: Path, say: Callable[[str], None]) -> 
     Raises
     ------
     alignprism.errors.InputError
-        the file or the model cannot be used, or no row is left to train on.
+        the file or the model cannot be used, no row is left to train on, or the held-out share leaves none on one side.
     """
     config = training.config
     texts = read_texts(training.file, "completion" if config.method == "sft-preferred" else "pair")
@@ -107,7 +120,13 @@ def prepare(training: FileTraining, cache: Path, say: Callable[[str], None]) -> 
     card = _card(training, texts, start, len(examples), truncation)
     if not examples:
         raise InputError(f"{training.file}: no row is left to train on; left out: {_left_out(truncation)}")
-    return Prepared(training, start, tokenizer, examples, truncation, card)
+    try:
+        # Which rows are held out, and the steps, are those of DPO; SFT's plan needs no reference.
+        plan = make_plan(replace(config, method="sft-preferred"), examples, tokenizer, None)
+    except TrainingError as error:  # here a share is what somebody typed
+        raise InputError(f"{training.file}: {error}") from error
+    store = training.reference_store or store_path(cache, start.digest)
+    return Prepared(training, start, tokenizer, examples, plan.examples, plan.steps, truncation, store, card)
 
 
 def execute(prepared: Prepared, reporter: Reporter) -> dict[str, Any]:
@@ -133,9 +152,8 @@ def execute(prepared: Prepared, reporter: Reporter) -> dict[str, Any]:
     if processes.is_main_process:
         result = json.loads((out / RESULT_FILE).read_text(encoding="utf-8"))
         folder = _publish(prepared, out / (result["adapter"] or result["model"]), reporter.say)
-        names = ("steps", "tokens", "first_loss", "last_loss", "seconds", "warnings")
-        outcome = {name: result[name] for name in names if name in result} | {"folder": folder.name}
-        _write_card(out, {**card, "result": outcome})
+        outcome = {name: result[name] for name in _OUTCOME if name in result} | {"folder": folder.name}
+        write_card(out, {**card, "result": outcome})
     processes.wait_for_everyone()
     return _read_card(out)
 
@@ -145,8 +163,7 @@ def _train(prepared: Prepared, reporter: Reporter) -> None:
     weights, tokenizer = load(start)
     reference = None
     if training.config.preference:
-        with _alone(training.reference_store, reporter.say):
-            reference = _reference(prepared, weights, reporter)
+        reference = _reference(prepared, weights, reporter)
     advance = reporter.progress(f"training {training.out.name}", prepared.steps)
 
     def report(progress: Progress) -> None:
@@ -167,33 +184,10 @@ def _reference(prepared: Prepared, weights: Any, reporter: Reporter) -> Referenc
         start.digest,
         weights,
         prepared.examples,
-        prepared.training.reference_store,
+        prepared.reference_store,
         pad_id=int(pad) if pad is not None else 0,
         report=report,
     )
-
-
-@contextmanager
-def _alone(store: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the store against other trainings: a reader takes a line that another is writing for a torn one.
-
-    A sweep that runs at the same time waits here, and finds the figures when its turn comes.
-    """
-    processes = PartialState()
-    store.parent.mkdir(parents=True, exist_ok=True)
-    with store.with_name(f"{store.name}.lock").open("w") as handle:
-        if processes.is_main_process:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say(f"{store}: another training fills it; waiting")
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            except OSError as error:
-                if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-                    raise
-                say(f"{store}: its file system knows no locks; let no other training use it meanwhile")
-        processes.wait_for_everyone()
-        yield
 
 
 def _publish(prepared: Prepared, folder: Path, say: Callable[[str], None]) -> Path:
@@ -239,7 +233,7 @@ def _card(
         "dropped": len(texts) - kept,
         "settings": {name: value for name, value in settings.items() if name != "method"},
         "truncation": [asdict(report) for report in truncation],
-        "research_only": training.config.method == "sft-random",
+        "research_only": training.config.method == "sft-random" or research_only(start),
     }
     # As it is read back, where a tuple is a list: the two are compared.
     return dict(json.loads(json.dumps(card)))
@@ -250,7 +244,7 @@ def _claim(out: Path, card: Mapping[str, Any]) -> None:
     if not (out / CARD_FILE).exists():
         if out.is_file() or (out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())):
             raise TrainingFolderError(f"{out} exists and holds something else; name a new folder for --out")
-        _write_card(out, card)
+        write_card(out, card)
         return
     found, wanted = _identity(_read_card(out)), _identity(card)
     different = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
@@ -273,10 +267,6 @@ def _read_card(out: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingFolderError(f"{out / CARD_FILE}: not the card of a training; name another folder") from error
     return dict(card)
-
-
-def _write_card(out: Path, card: Mapping[str, Any]) -> None:
-    write_atomic(out / CARD_FILE, json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False).encode())
 
 
 def _left_out(truncation: Sequence[TruncationReport]) -> str:

@@ -69,5 +69,9 @@ def main(out: Path, strategy: str, rank: int, world: int, port: int, kill_at: in
 if __name__ == "__main__":
     arguments = sys.argv[1:]
     main(
-        Path(arguments[0]), arguments[1], *map(int, arguments[2:6]), method=arguments[6], lora_rank=int(arguments[7])  # type: ignore[misc]
+        Path(arguments[0]),
+        arguments[1],
+        *map(int, arguments[2:6]),
+        method=arguments[6],
+        lora_rank=int(arguments[7]),  # type: ignore[misc]
     )

@@ -58,7 +58,9 @@ def _assert_equal_curves(found: list[CurveRow], expected: list[CurveRow]) -> Non
         assert a.chosen_log_prob == pytest.approx(b.chosen_log_prob, abs=1e-3)
 
 
-@pytest.mark.parametrize(("strategy", "method", "rank"), [("ddp", "dpo-ift", 4), ("fsdp2", "dpo-ift", 0), ("fsdp2", "sft-preferred", 4)])
+@pytest.mark.parametrize(
+    ("strategy", "method", "rank"), [("ddp", "dpo-ift", 4), ("fsdp2", "dpo-ift", 0), ("fsdp2", "sft-preferred", 4)]
+)
 def test_two_processes_train_what_one_does(tmp_path: Path, strategy: str, method: str, rank: int) -> None:
     assert _run(tmp_path / "one", "ddp", 1, method, rank) == [0]
     assert _run(tmp_path / "two", strategy, 2, method, rank) == [0, 0]

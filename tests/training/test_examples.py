@@ -44,6 +44,25 @@ def test_rows_over_the_limit_are_dropped_whole_and_counted_by_language() -> None
     assert hindi.length_difference == hindi.length_difference_kept == -2.0
 
 
+def test_cutting_is_asked_for_counted_and_taught_without_an_end() -> None:
+    texts = [_text(0), _text(1, chosen="y" * 60), _text(2, chosen="z" * 40, rejected="z" * 50), _text(3, language="hi")]
+    limit, tokenizer = 30, tiny_tokenizer()
+    examples, (english, hindi) = make_examples(texts, tokenizer, limit, "cut")
+    assert [e.pair_id for e in examples] == ["row-0", "row-1", "row-3"], "row 2 is twice the same once it is cut"
+    cut = examples[1]
+    assert len(cut.prompt_ids) + len(cut.chosen_ids) == limit and cut.chosen_ids[-1] != tokenizer.eos_token_id
+    assert cut.side("rejected")[-1] == tokenizer.eos_token_id
+    assert (english.kept, english.cut, english.over_limit, english.identical) == (2, 1, 0, 1)
+    assert english.share_without_end == pytest.approx(1 / 4)
+    assert (hindi.cut, hindi.share_without_end) == (0, 0.0)
+    dropped = make_examples(texts, tokenizer, limit)[1][0]
+    assert dropped.tokens_per_character == english.tokens_per_character, (
+        "it says what the text costs, not what was kept"
+    )
+    too_long = [Text("long", "W" * 60, "yes", "no", "en", "safety")]
+    assert make_examples(too_long, tokenizer, limit, "cut")[1][0].over_limit == 1
+
+
 def test_a_row_of_exactly_the_limit_stays() -> None:
     text = _text(0)
     (example,), _ = make_examples([text], tiny_tokenizer(), 64)

@@ -64,7 +64,12 @@ def test_the_best_step_is_kept_and_patience_ends_the_run(tmp_path: Path, method:
 
 def test_shares_that_leave_nothing_are_refused() -> None:
     with pytest.raises(TrainingError, match="held_out_share"):
-        make_plan(dataclasses.replace(CONFIG, method="sft-preferred", held_out_share=0.999), EXAMPLES[:2], tiny_tokenizer(), None)
+        make_plan(
+            dataclasses.replace(CONFIG, method="sft-preferred", held_out_share=0.999),
+            EXAMPLES[:2],
+            tiny_tokenizer(),
+            None,
+        )
     with pytest.raises(TrainingError, match="patience"):
         dataclasses.replace(CONFIG, held_out_share=0.0, patience=3)
 

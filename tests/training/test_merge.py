@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from alignprism.errors import InputError
 from alignprism.models.identity import weights_digest
 from alignprism.training import merge
+from alignprism.training.adapters import stack_adapters
 from alignprism.training.merge import apply_adapter, merge_adapters, merge_models, slerp, ties
 
 IDS = torch.tensor([[1, 7, 9, 11, 40, 3]])
@@ -234,6 +235,15 @@ def test_ties_of_a_model_with_itself_is_that_model(tmp_path: Path) -> None:
     assert torch.equal(_logits(_load(tmp_path / "out")), _logits(_load(base)))
 
 
+def test_ties_of_bfloat16_folders_is_computed_in_float32_and_rounded_once(tmp_path: Path) -> None:
+    base, general, safe = _folders(tmp_path, dtype=torch.bfloat16)
+    states = [_load(folder).float().state_dict() for folder in (base, general, safe)]
+    merge_models("ties", base, general, safe, tmp_path / "out", density=0.4)
+    for name, tensor in _load(tmp_path / "out").state_dict().items():
+        start, a, b = (state[name] for state in states)
+        assert torch.equal(tensor, (ties([a - start, b - start], 0.4) + start).bfloat16()), name
+
+
 def test_the_record_says_where_slerp_was_linear_and_goes_into_a_card(tmp_path: Path) -> None:
     base, general, safe = _folders(tmp_path, size=1e-3)
     record = merge_models("slerp", base, general, safe, tmp_path / "out", index=tmp_path / "digests.json")
@@ -356,6 +366,26 @@ def test_slerp_of_adapters_is_slerp_of_their_deltas(tmp_path: Path, other: dict[
     assert (record.base, record.second) == (weights_digest(base), weights_digest(base, safe))
 
 
+def test_slerp_of_adapters_that_hold_an_earlier_one_is_slerp_of_what_they_add_to_it(tmp_path: Path) -> None:
+    base = _folders(tmp_path)[0]
+    start = _adapter(tmp_path / "start", base, 0, r=2)
+    one, two = (
+        stack_adapters([start, _adapter(tmp_path / f"own-{seed}", base, seed)], tmp_path / f"on-{seed}")
+        for seed in (1, 2)
+    )
+    record = merge_adapters("slerp", base, one, two, tmp_path / "out", t=0.3, start=start)
+    begun, a, b, merged = (_applied(base, folder).state_dict() for folder in (start, one, two, tmp_path / "out"))
+    for name, tensor in merged.items():
+        expected = slerp((a[name] - begun[name]).double(), (b[name] - begun[name]).double(), 0.3)
+        assert torch.allclose((tensor - begun[name]).double(), expected, atol=1e-4), name
+    assert record.base == weights_digest(base, start) and record.linear_tensors == 0
+    # An adapter that adds nothing has no direction, only rounding: halfway is half of the other.
+    record = merge_adapters("slerp", base, one, start, tmp_path / "half", start=start)
+    assert record.linear_tensors == record.tensors
+    half = _applied(base, tmp_path / "half").state_dict()
+    assert all(torch.allclose(half[name], (a[name] + begun[name]) / 2, atol=1e-5) for name in half)
+
+
 def test_ties_of_adapters_is_refused_with_the_way_through_full_models(tmp_path: Path) -> None:
     base = _folders(tmp_path, dtype=torch.bfloat16)[0]
     adapters = [_adapter(tmp_path / name, base, seed) for seed, name in enumerate("ab")]
@@ -371,6 +401,20 @@ def test_ties_of_adapters_is_refused_with_the_way_through_full_models(tmp_path: 
     assert record.acts_on == "deltas"
     assert apply_adapter(base, adapters[0], tmp_path / "same-type")
     assert _load(tmp_path / "same-type").dtype == torch.bfloat16
+
+
+def test_an_adapter_on_a_tied_head_is_not_applied(tmp_path: Path) -> None:
+    base = _folders(tmp_path)[0]
+    adapter = _adapter(tmp_path / "a", base, 1, target_modules=["q_proj", "lm_head"])
+    with pytest.raises(InputError, match="embedding's as well"):
+        apply_adapter(base, adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    untied = tmp_path / "untied"
+    tiny_model("llama").save_pretrained(str(untied))
+    adapter = _adapter(tmp_path / "b", untied, 1, target_modules=["q_proj", "lm_head"])
+    applied = _logits(_load(apply_adapter(untied, adapter, tmp_path / "out")))
+    with_adapter: PreTrainedModel = PeftModel.from_pretrained(_load(untied), str(adapter))
+    assert torch.allclose(applied, _logits(with_adapter), atol=1e-4)
 
 
 def _applied_in_float32(base: Path, adapter: Path) -> PreTrainedModel:

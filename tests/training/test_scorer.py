@@ -73,6 +73,35 @@ def test_lora_gradients_with_a_frozen_head_equal_full_logits(architecture: str) 
         assert torch.allclose(found[name], gradient, rtol=1e-4, atol=2e-5 * float(gradient.abs().max())), name
 
 
+@pytest.mark.parametrize("keep", [0, 512 * 2**20], ids=["recomputed", "kept"])
+@pytest.mark.parametrize("architecture", ["llama", "cohere", "gemma2"])
+def test_lora_on_the_head_equals_full_logits(architecture: str, keep: int) -> None:
+    config = TrainConfig("dpo-ift", lora_rank=4, lora_head=True, head_keep_bytes=keep, **SMALL_CHUNKS)
+    model = tiny_model(architecture)
+    if model.config.tie_word_embeddings:
+        with pytest.raises(TrainingError, match="its embedding too"):
+            attach_lora(model, config)
+        model.config.tie_word_embeddings = False
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    policy = attach_lora(model, config)
+    for name, parameter in policy.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(1))
+    scorer = Scorer(policy, config)
+    found = _gradients(policy, scorer(BATCH).sums)
+    assert any("lm_head" in name for name in found)
+    expected = _gradients(policy, _full_logits(scorer.causal))
+    assert torch.allclose(scorer(BATCH).sums, _full_logits(scorer.causal), atol=1e-3)
+    for name, gradient in expected.items():
+        assert torch.allclose(found[name], gradient, rtol=1e-4, atol=2e-5 * float(gradient.abs().max())), name
+
+
+def test_bfloat16_is_near_float32() -> None:
+    exact, rounded = (Scorer(tiny_model("gemma3").to(dtype))(BATCH).sums for dtype in (torch.float32, torch.bfloat16))
+    assert rounded.dtype == torch.float32
+    assert torch.allclose(rounded, exact, rtol=0.05, atol=1.0)
+
+
 @pytest.mark.parametrize("trainable", ["hidden", "head"])
 def test_a_head_with_bias_scale_and_cap(trainable: str) -> None:
     torch.manual_seed(0)
@@ -106,8 +135,8 @@ def test_an_unknown_head_form_is_refused() -> None:
         check_against_logits(scorer, BATCH)
 
 
-def test_an_adapter_on_the_head_is_refused() -> None:
+def test_a_head_that_is_no_linear_layer_is_refused() -> None:
     model = copy.deepcopy(tiny_model("llama"))
     model.set_output_embeddings(torch.nn.Sequential(model.get_output_embeddings()))
-    with pytest.raises(TrainingError, match="not a plain linear"):
+    with pytest.raises(TrainingError, match="neither a plain linear"):
         Scorer(model)

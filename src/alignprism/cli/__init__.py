@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from alignprism import __version__
-from alignprism.cli import judge, models, runs, studies, train
+from alignprism.cli import judge, merge, models, runs, studies, train
 from alignprism.cli.console import console
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ for command in (
 app.add_typer(models.app, name="models")
 app.add_typer(judge.app, name="judge")
 app.add_typer(train.app, name="train")
+app.add_typer(merge.app, name="merge")
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 DEFAULT = TrainConfig("dpo-ift")
+TRACKERS = ("tensorboard", "trackio", "mlflow", "wandb")
 _COLUMNS = (
     "language",
     "rows",
@@ -78,6 +79,30 @@ GradientCheckpointing = Annotated[
 CheckpointEvery = Annotated[
     int, typer.Option("--checkpoint-every", help="Steps between checkpoints, from which a stopped training goes on.")
 ]
+HeldOutShare = Annotated[
+    float,
+    typer.Option(
+        "--held-out-share",
+        help="Share of the rows that is only scored (rows of one prompt stay together): the step that did best there is "
+        "the result.",
+    ),
+]
+HeldOutEvery = Annotated[
+    int, typer.Option("--held-out-every", help="Steps between scores of the held-out rows; 0: once an epoch.")
+]
+Patience = Annotated[
+    int,
+    typer.Option(
+        "--patience", help="Scores of the held-out rows without a new best that end the training; 0: none do."
+    ),
+]
+Tracker = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tracker",
+        help=f"Send the curve there as well: {', '.join(TRACKERS)}; its package must be installed. May be repeated.",
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Say rows by language, tokens, steps, what is left out and why; train nothing."),
@@ -106,6 +131,10 @@ def sft(
     schedule: ScheduleOption = DEFAULT.schedule,
     gradient_checkpointing: GradientCheckpointing = DEFAULT.gradient_checkpointing,
     checkpoint_every: CheckpointEvery = DEFAULT.checkpoint_every,
+    held_out_share: HeldOutShare = DEFAULT.held_out_share,
+    held_out_every: HeldOutEvery = DEFAULT.held_out_every,
+    patience: Patience = DEFAULT.patience,
+    tracker: Tracker = None,
     dry_run: DryRun = False,
 ) -> None:
     """Supervised fine-tuning on the completions of a file."""
@@ -124,6 +153,10 @@ def sft(
             schedule=schedule,
             gradient_checkpointing=gradient_checkpointing,
             checkpoint_every=checkpoint_every,
+            held_out_share=held_out_share,
+            held_out_every=held_out_every,
+            patience=patience,
+            trackers=_trackers(tracker or []),
         )
         _train(file, model, adapter, out, config, None, dry_run)
 
@@ -155,12 +188,16 @@ def dpo(
     schedule: ScheduleOption = DEFAULT.schedule,
     gradient_checkpointing: GradientCheckpointing = DEFAULT.gradient_checkpointing,
     checkpoint_every: CheckpointEvery = DEFAULT.checkpoint_every,
+    held_out_share: HeldOutShare = DEFAULT.held_out_share,
+    held_out_every: HeldOutEvery = DEFAULT.held_out_every,
+    patience: Patience = DEFAULT.patience,
+    tracker: Tracker = None,
     reference_store: Annotated[
         Path | None,
         typer.Option(
             "--reference-store",
-            help="File of the reference's log-probabilities, shared by any trainings (default: reference.jsonl in the "
-            "cache folder).",
+            help="File of the reference's log-probabilities, which any trainings may share, also at the same time "
+            "(default: the start model's own under reference/ in the cache folder).",
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -182,6 +219,10 @@ def dpo(
             schedule=schedule,
             gradient_checkpointing=gradient_checkpointing,
             checkpoint_every=checkpoint_every,
+            held_out_share=held_out_share,
+            held_out_every=held_out_every,
+            patience=patience,
+            trackers=_trackers(tracker or []),
         )
         _train(file, model, adapter, out, config, reference_store, dry_run)
 
@@ -191,6 +232,22 @@ def _config(**settings: Any) -> TrainConfig:
         return TrainConfig(**settings)
     except TrainingError as error:  # here a setting is what somebody typed
         raise InputError(str(error)) from error
+
+
+def _trackers(names: list[str]) -> tuple[str, ...]:
+    """Refuse what accelerate would leave out without a word: a tracker whose package is not there."""
+    if not names:
+        return ()
+    unknown = [name for name in names if name not in TRACKERS]
+    if unknown:
+        raise InputError(f"--tracker {unknown[0]}: accepted: {', '.join(TRACKERS)}")
+    from accelerate.tracking import get_available_trackers
+
+    available = {str(tracker) for tracker in get_available_trackers()}
+    missing = [name for name in names if name not in available]
+    if missing:
+        raise InputError(f"--tracker {missing[0]}: the package {missing[0]} is not installed; pip install {missing[0]}")
+    return tuple(dict.fromkeys(names))
 
 
 def _train(
@@ -204,7 +261,7 @@ def _train(
 
     name = f"{model} with {adapter}" if adapter else model
     spec = ModelSpec(name, model, str(adapter) if adapter else None)
-    training = FileTraining(file, spec, out, config, store or cache_folder() / "reference.jsonl")
+    training = FileTraining(file, spec, out, config, store)
     # Under `accelerate launch` one process speaks for all.
     reporter = ConsoleReporter(console if PartialState().is_main_process else Console(quiet=True))
     try:
@@ -212,12 +269,13 @@ def _train(
         reporter.say(f"start: {name}, digest {prepared.start.digest}")
         if config.preference:
             reporter.say(
-                f"reference: the start model, digest {prepared.start.digest}; kept in {training.reference_store}"
+                f"reference: the start model, digest {prepared.start.digest}; kept in {prepared.reference_store}"
             )
         if dry_run:
             _say_rows(reporter, prepared.card, prepared.tokens())
             reporter.say(
-                f"{prepared.steps} steps of {config.batch_size} rows; epochs: {config.epochs}. Nothing was done."
+                f"{prepared.steps} steps of {config.batch_size} rows; epochs: {config.epochs}; held out: "
+                f"{len(prepared.examples) - len(prepared.trained)} rows. Nothing was done."
             )
             return
         card = execute(prepared, reporter)
@@ -225,13 +283,23 @@ def _train(
         reporter.close()
     _say_rows(reporter, card, prepared.tokens())
     result = card["result"]
-    for warning in result.get("warnings", []):
-        reporter.say(f"Note: {warning}")
     reporter.say(
         f"{result['steps']} steps, loss {result['first_loss']:.4f} at the first and {result['last_loss']:.4f} at the last"
     )
+    if result.get("held_out_rows"):
+        _say_held_out(reporter, result)
+    for warning in result.get("warnings", []):
+        reporter.say(f"Note: {warning}")
     reporter.say(
         f"{out / result['folder']}: the trained model; {out / 'curve.jsonl'}: its curve; {out / 'alignprism.json'}: its card"
+    )
+
+
+def _say_held_out(reporter: ConsoleReporter, result: Mapping[str, Any]) -> None:
+    if result["steps"] < result["planned_steps"]:
+        reporter.say(f"ended before {result['planned_steps']} steps: the held-out rows gained nothing more (patience)")
+    reporter.say(
+        f"the result is step {result['kept_step']}, the best on {result['held_out_rows']} held-out rows (held_out.jsonl)"
     )
 
 

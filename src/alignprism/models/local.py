@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from alignprism.errors import Failure
+from alignprism.errors import Failure, InputError
 from alignprism.models import template
 from alignprism.models.decoding import Decoding, decode_batch, forward_options, left_padded, row_seed
 from alignprism.models.spec import ResolvedModel
@@ -89,8 +91,26 @@ def load(
     chosen: torch.dtype | str = dtype if dtype is not None else (torch.float32 if place.type == "cpu" else "auto")
     model = AutoModelForCausalLM.from_pretrained(resolved.folder, dtype=chosen, local_files_only=True)
     if resolved.adapter is not None:
-        model = PeftModel.from_pretrained(model, str(resolved.adapter)).merge_and_unload()
+        model = with_adapter(model, resolved.adapter)
     return model.to(place).eval(), load_tokenizer(resolved)
+
+
+def with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """The model with a LoRA adapter merged into its weights, in place.
+
+    Raises
+    ------
+    InputError
+        the adapter changes an output head that is the embedding too: merged, it would change both.
+    """
+    wrapped = PeftModel.from_pretrained(model, str(adapter))
+    head = wrapped.get_base_model().get_output_embeddings()
+    if isinstance(head, LoraLayer) and head.get_base_layer().weight is model.get_input_embeddings().weight:
+        raise InputError(
+            f"{adapter}: it changes the output head, whose weights are the embedding's as well (tied); applied to the weights "
+            "it would change both"
+        )
+    return wrapped.merge_and_unload(safe_merge=True)
 
 
 def load_tokenizer(resolved: ResolvedModel) -> PreTrainedTokenizerBase:

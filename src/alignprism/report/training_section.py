@@ -113,7 +113,9 @@ def _by_language(curves: Mapping[str, Any]) -> list[Part]:
                 if all(key in figures for figures in found):
                     record[key] = sum(figures["rows"] * figures[key] for figures in found) / n
             rows.append(record)
-    return [Folded("Curves by language", from_records("Means over the last quarter of the steps", rows))] if rows else []
+    return (
+        [Folded("Curves by language", from_records("Means over the last quarter of the steps", rows))] if rows else []
+    )
 
 
 def _reports(truncation: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

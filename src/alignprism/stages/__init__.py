@@ -8,6 +8,9 @@ from alignprism.stages.context import (
     Cell,
     Context,
     Counts,
+    arm_stage,
+    arm_study,
+    arms_of,
     cells_of,
     training_prompts,
     training_settings,
@@ -16,7 +19,7 @@ from alignprism.stages.data import make_pairs, sample_candidates, write_prompts
 from alignprism.stages.engines import taught_name
 from alignprism.stages.evaluate import complete, judge_completions
 from alignprism.stages.results import write_report, write_results
-from alignprism.stages.train import teach, train_cell
+from alignprism.stages.train import merge_cell, teach, train_cell
 
 __all__ = [
     "DECODE_TOKENS_PER_SECOND",
@@ -26,10 +29,14 @@ __all__ = [
     "Cell",
     "Context",
     "Counts",
+    "arm_stage",
+    "arm_study",
+    "arms_of",
     "cells_of",
     "complete",
     "judge_completions",
     "make_pairs",
+    "merge_cell",
     "sample_candidates",
     "taught_name",
     "teach",

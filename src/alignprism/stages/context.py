@@ -14,7 +14,7 @@ from alignprism.judging.head import Head
 from alignprism.models.spec import ResolvedModel
 from alignprism.rows import Prompt, Row, content_id, read_rows, write_rows
 from alignprism.run_folder import RunFolder
-from alignprism.study import METHODS, Study
+from alignprism.study import MERGES, METHODS, Study
 
 # Rough speeds of two cores without a GPU, rounded from stage times; used for the estimate of --dry-run only.
 DECODE_TOKENS_PER_SECOND = 110.0
@@ -23,36 +23,79 @@ JUDGE_ROWS_PER_SECOND = 12.0
 LIKELIHOODS_PER_SECOND = 5.0
 
 
+ARMS = {"general": 0.0, "safety": 1.0}
+"""Shares of safety pairs of the models that are merged; the study's own mixture is the arm without a name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One training: method and seed; ``start`` is the cell whose weights it starts from (None: the base)."""
+    """One model that a study makes: by training (method, seed, pairs of an arm) or by merging two others.
+
+    ``start`` is the cell whose weights a training starts from (None: the base). ``parts`` are the merged cells. Cells of
+    the named arms are only parts: they are not evaluated.
+    """
 
     name: str
     method: str
     seed: int
-    start: str | None
+    start: str | None = None
+    arm: str = ""
+    parts: tuple[str, ...] = ()
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether test prompts are asked of it."""
+        return not self.arm
+
+
+def arms_of(study: Study) -> dict[str, float]:
+    """Mixture of every set of pairs that the study's methods train on, by arm."""
+    own = {"": study.mixture} if set(study.methods) - set(MERGES) else {}
+    return own | (ARMS if set(study.methods) & set(MERGES) else {})
+
+
+def arm_study(study: Study, arm: str) -> Study:
+    """The study as one arm sees it: with the arm's mixture."""
+    return study.model_copy(update={"mixture": arms_of(study)[arm]})
+
+
+def arm_stage(kind: str, arm: str) -> str:
+    """Name of the stage that makes an arm's candidates or pairs."""
+    return f"{kind}:{arm}" if arm else kind
 
 
 def cells_of(study: Study) -> list[Cell]:
-    """The trainings of a study in an order in which every start comes first; the seed is named where it varies."""
+    """The models that a study makes, in an order in which every start and part comes first; the seed is named where it varies."""
     several = len(study.training.seeds) > 1
 
-    def name(method: str, seed: int) -> str:
-        return f"{method}-seed{seed}" if several else method
+    def name(method: str, seed: int, arm: str = "") -> str:
+        stem = f"{method}.{arm}" if arm else method
+        return f"{stem}-seed{seed}" if several else stem
 
-    return [
-        Cell(name(method, seed), method, seed, name("sft-preferred", seed) if method == "dpo-sft" else None)
-        for method in METHODS
-        if method in study.methods
-        for seed in study.training.seeds
+    def trained(method: str, seed: int, arm: str = "") -> Cell:
+        start = name("sft-preferred", seed, arm) if method == "dpo-sft" else None
+        return Cell(name(method, seed, arm), method, seed, start, arm)
+
+    seeds = study.training.seeds
+    own = [trained(m, seed) for m in METHODS if m in study.methods and m not in MERGES for seed in seeds]
+    merges = [m for m in MERGES if m in study.methods]
+    parts = [
+        trained(m, s, arm) for arm in (ARMS if merges else ()) for m in ("sft-preferred", "dpo-sft") for s in seeds
     ]
+    merged = [
+        Cell(name(m, seed), m, seed, parts=tuple(name("dpo-sft", seed, arm) for arm in ARMS))
+        for m in merges
+        for seed in seeds
+    ]
+    return [*own, *parts, *merged]
 
 
 def cells_by_method(study: Study) -> dict[str, list[str]]:
-    """Names of the cells of each method."""
+    """Names of the evaluated cells of each method."""
     found: dict[str, list[str]] = {}
     for cell in cells_of(study):
-        found.setdefault(cell.method, []).append(cell.name)
+        if cell.evaluated:
+            found.setdefault(cell.method, []).append(cell.name)
     return found
 
 
@@ -125,7 +168,7 @@ def training_settings(study: Study, method: str) -> dict[str, Any]:
     """The part of the study that changes one kind of training."""
     kind = "ift" if method == "ift" else method.split("-")[0]
     training = study.training
-    shared = training.model_dump(include={"lora_rank", "lora_alpha", "batch_size", "max_tokens"})
+    shared = training.model_dump(include={"lora_rank", "lora_alpha", "batch_size", "max_tokens", "over_limit"})
     own = {"learning_rate": getattr(training, f"{kind}_learning_rate"), "epochs": getattr(training, f"{kind}_epochs")}
     if kind == "dpo":
         own |= training.model_dump(include={"beta", "dpo_loss", "nll_weight"})

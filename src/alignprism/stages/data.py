@@ -16,9 +16,9 @@ from alignprism.judging.language import on_language
 from alignprism.models.local import Decoding, Request, load_tokenizer
 from alignprism.prompts.handling import forbidden
 from alignprism.prompts.select import select_prompts
-from alignprism.rows import Completion, Pair, Prompt, content_id, write_atomic
-from alignprism.stages.context import Context, training_prompts
-from alignprism.stages.engines import engine, start_of
+from alignprism.rows import Completion, Pair, Prompt, write_atomic
+from alignprism.stages.context import Context, arm_stage, arm_study, training_prompts
+from alignprism.stages.engines import completion_row, engine, start_of
 from alignprism.training.examples import make_examples, texts_of_pairs
 
 _CHUNK = 128
@@ -41,9 +41,9 @@ def write_prompts(context: Context) -> list[Path]:
     ]
 
 
-def sample_candidates(context: Context) -> list[Path]:
-    """Stage ``candidates``: completions of the training prompts, sampled from every generator."""
-    study = context.study
+def sample_candidates(context: Context, arm: str = "") -> list[Path]:
+    """Stage ``candidates[:ARM]``: completions of the training prompts, sampled from every generator."""
+    study = arm_study(context.study, arm)
     safety, general = training_prompts(study, context.prompts())
     requests = [Request(p.id, p.text) for p in [*safety, *general]]
     rows: list[Completion] = []
@@ -60,35 +60,20 @@ def sample_candidates(context: Context) -> list[Path]:
         advance = context.progress(f"sampling from {name}", len(requests) * study.pairs.candidates)
         with engine(context, model) as loaded:
             answers = loaded.complete(requests, decoding, advance)
-        for answer in answers:
-            if forbidden(answer.text):
-                withheld += 1
-                continue
-            rows.append(
-                Completion(
-                    id=content_id(model.digest, answer.request_id, answer.sample, "candidate"),
-                    prompt_id=answer.request_id,
-                    model=name,
-                    model_digest=model.digest,
-                    text=answer.text,
-                    sample=answer.sample,
-                    n_tokens=answer.n_tokens,
-                    truncated=answer.truncated,
-                    temperature=decoding.temperature,
-                    seed=decoding.seed,
-                )
-            )
+            kept = [answer for answer in answers if not forbidden(answer.text)]
+            rows += [completion_row(loaded, answer, decoding, answer.sample, "candidate") for answer in kept]
+        withheld += len(answers) - len(kept)
     if withheld:
         context.say(f"{withheld} candidates were withheld by the handling rules")
-    return [context.write("candidates", "completions.parquet", rows, Completion)]
+    return [context.write(arm_stage("candidates", arm), "completions.parquet", rows, Completion)]
 
 
-def make_pairs(context: Context) -> list[Path]:
-    """Stage ``pairs``: candidates judged and ranked into pairs, then mixed; what was dropped is counted."""
-    study = context.study
+def make_pairs(context: Context, arm: str = "") -> list[Path]:
+    """Stage ``pairs[:ARM]``: candidates judged and ranked into pairs, then mixed; what was dropped is counted."""
+    study, stage = arm_study(context.study, arm), arm_stage("pairs", arm)
     safety, general = training_prompts(study, context.prompts())
     completions: dict[str, list[Completion]] = defaultdict(list)
-    for row in context.read("candidates", "completions.parquet", Completion):
+    for row in context.read(arm_stage("candidates", arm), "completions.parquet", Completion):
         completions[row.prompt_id].append(row)
     judge = context.judges["preference"]
     scored = _scored(context, [*safety, *general], completions)
@@ -105,8 +90,8 @@ def make_pairs(context: Context) -> list[Path]:
     pairs = mix(made_safety.pairs, made_general.pairs, study.pairs.total, study.mixture, study.seed)
     summary = _summary(pairs, made_safety, made_general)
     return [
-        context.write("pairs", "pairs.parquet", pairs, Pair),
-        write_json(context.run.stage_folder("pairs") / "summary.json", summary),
+        context.write(stage, "pairs.parquet", pairs, Pair),
+        write_json(context.run.stage_folder(stage) / "summary.json", summary),
     ]
 
 
@@ -114,7 +99,7 @@ def _fitting(context: Context, made: Made) -> Made:
     """Without the pairs that a side of would be cut in training: dropped here, so that the mixture stays what it says."""
     training = context.study.training
     tokenizer = load_tokenizer(start_of(context, context.study.baseline))
-    examples, _ = make_examples(texts_of_pairs(made.pairs), tokenizer, training.max_tokens)
+    examples, _ = make_examples(texts_of_pairs(made.pairs), tokenizer, training.max_tokens, training.over_limit)
     kept = {example.pair_id for example in examples}
     pairs = [pair for pair in made.pairs if pair.id in kept]
     over = len(made.pairs) - len(pairs)

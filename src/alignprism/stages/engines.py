@@ -1,4 +1,4 @@
-"""From the models of a run to loaded engines: which folder, which adapter, one model in memory at a time."""
+"""From the models of a run to loaded engines (one model in memory at a time), and from their answers to rows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from alignprism.models.identity import weights_digest
-from alignprism.models.local import LocalEngine, load
+from alignprism.models.local import Answer, Decoding, LocalEngine, load
 from alignprism.models.spec import ResolvedModel
 from alignprism.models.store import CallStore
+from alignprism.rows import Completion, content_id
 from alignprism.stages.context import Context
 
 
@@ -54,3 +55,19 @@ def engine(context: Context, model: ResolvedModel) -> Iterator[LocalEngine]:
         yield LocalEngine(weights, tokenizer, model.name, model.digest, store)
     del weights
     gc.collect()
+
+
+def completion_row(loaded: LocalEngine, answer: Answer, decoding: Decoding, *key: object) -> Completion:
+    """An engine's answer as a row; its id is made of the model's digest, the prompt and the `key`."""
+    return Completion(
+        id=content_id(loaded.digest, answer.request_id, *key),
+        prompt_id=answer.request_id,
+        model=loaded.name,
+        model_digest=loaded.digest,
+        text=answer.text,
+        sample=answer.sample,
+        n_tokens=answer.n_tokens,
+        truncated=answer.truncated,
+        temperature=decoding.temperature,
+        seed=decoding.seed,
+    )

@@ -8,10 +8,10 @@ from pathlib import Path
 from alignprism.judging.judges import ready
 from alignprism.judging.verdicts import judge
 from alignprism.models.local import Decoding, LocalEngine, Request
-from alignprism.rows import Completion, Prompt, ReferenceLikelihood, Verdict, by_id, content_id, read_rows
+from alignprism.rows import Completion, Prompt, ReferenceLikelihood, Verdict, by_id, read_rows
 from alignprism.stages.context import Context, evaluated_prompts
 from alignprism.stages.data import write_json
-from alignprism.stages.engines import engine, model_of
+from alignprism.stages.engines import completion_row, engine, model_of
 
 
 def complete(context: Context, name: str) -> list[Path]:
@@ -41,21 +41,7 @@ def greedy(
     """Greedy completions as rows, in the order of the prompts."""
     decoding = Decoding(max_new_tokens=max_new_tokens, batch_size=batch_size)
     answers = loaded.complete([Request(p.id, p.text) for p in prompts], decoding, advance)
-    return [
-        Completion(
-            id=content_id(loaded.digest, answer.request_id, "greedy", max_new_tokens),
-            prompt_id=answer.request_id,
-            model=loaded.name,
-            model_digest=loaded.digest,
-            text=answer.text,
-            sample=answer.sample,
-            n_tokens=answer.n_tokens,
-            truncated=answer.truncated,
-            temperature=0.0,
-            seed=0,
-        )
-        for answer in answers
-    ]
+    return [completion_row(loaded, answer, decoding, "greedy", max_new_tokens) for answer in answers]
 
 
 def _likelihoods(loaded: LocalEngine, prompts: Sequence[Prompt]) -> list[ReferenceLikelihood]:

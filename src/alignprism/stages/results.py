@@ -24,7 +24,7 @@ from alignprism.figures import (
 from alignprism.languages import language
 from alignprism.report.page import write_report as render_page
 from alignprism.rows import Completion, Figure, Prompt, ReferenceLikelihood, Verdict, by_id, write_atomic, write_rows
-from alignprism.stages.context import Context, cells_by_method, cells_of
+from alignprism.stages.context import Context, arm_stage, arms_of, cells_by_method, cells_of
 from alignprism.study import Study
 
 RESULTS_SCHEMA = 1
@@ -36,7 +36,7 @@ def write_results(context: Context) -> list[Path]:
     """Stage ``results``: ``results.parquet``, ``results.csv`` and ``results.json`` in the run folder."""
     study = context.study
     prompts = by_id(context.prompts())
-    evaluated = [*study.models, *(cell.name for cell in cells_of(study))]
+    evaluated = [*study.models, *(cell.name for cell in cells_of(study) if cell.evaluated)]
     answers = {name: _answers(context, name, prompts) for name in evaluated}
     likelihoods = {
         name: context.read(f"complete:{name}", "likelihoods.parquet", ReferenceLikelihood) for name in evaluated
@@ -100,7 +100,7 @@ def _document(
     context: Context, rows: Sequence[Figure], settings: Settings, prompts: Mapping[str, Prompt]
 ) -> dict[str, Any]:
     study, manifest = context.study, context.run.manifest
-    cells = [cell.name for cell in cells_of(study)]
+    cells = [cell.name for cell in cells_of(study) if not cell.parts]
     trained = {name: _summary(context, f"train:{name}") for name in cells}
     return {
         "schema": RESULTS_SCHEMA,
@@ -120,7 +120,7 @@ def _document(
         ],
         "headline": headline(rows, settings, study, _set_aside(context)),
         "figures": [asdict(row) for row in rows],
-        "pairs": _json(context.run.stage_folder("pairs") / "summary.json") if cells else None,
+        "pairs": _pairs(context) if cells else None,
         "curves": {name: summary["curve"] for name, summary in trained.items()},
         "dev": {name: _dev(context, name) for name in cells},
         "training": {name: summary["result"] for name, summary in trained.items()},
@@ -148,6 +148,17 @@ def _document(
 def _summary(context: Context, stage: str) -> dict[str, Any]:
     summary: dict[str, Any] = _json(context.run.stage_folder(stage) / "summary.json")
     return summary
+
+
+def _pairs(context: Context) -> dict[str, Any]:
+    """What became of the pairs: of the study's mixture, or where only merged arms are trained, of both arms together."""
+    found = {
+        arm: _json(context.run.stage_folder(arm_stage("pairs", arm)) / "summary.json") for arm in arms_of(context.study)
+    }
+    if "" in found:
+        own: dict[str, Any] = found[""]
+        return own
+    return {kind: found[kind][kind] for kind in found}
 
 
 def _dev(context: Context, cell: str) -> list[dict[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignprism.merge_sources import merge_resolved
+from alignprism.model_card import cards_of, research_only, write_card
 from alignprism.models.local import LocalEngine, load
 from alignprism.models.spec import ResolvedModel
 from alignprism.rows import Completion, Pair, Prompt, read_rows, write_atomic, write_rows
-from alignprism.stages.context import Cell, Context, cells_of, dev_prompts
+from alignprism.stages.context import Cell, Context, arm_stage, arms_of, cells_of, dev_prompts
 from alignprism.stages.data import write_json
 from alignprism.stages.engines import adapters_of, cell_model, start_of, taught_name
 from alignprism.stages.evaluate import greedy
@@ -28,7 +31,6 @@ from alignprism.training.loop import Progress, TrainResult, train, training_step
 from alignprism.training.reference import Reference, compute_reference, store_path
 
 RESEARCH_ONLY = ("sft-random",)
-CARD_FILE = "alignprism.json"
 
 
 def teach(context: Context, name: str) -> list[Path]:
@@ -49,7 +51,7 @@ def train_cell(context: Context, cell: Cell) -> list[Path]:
     TrainingError
         a pair's chosen side is judged harmful, or training itself cannot go on.
     """
-    pairs = context.read("pairs", "pairs.parquet", Pair)
+    pairs = context.read(arm_stage("pairs", cell.arm), "pairs.parquet", Pair)
     check_chosen(pairs, context.judges["preference"].threshold)
     base = start_of(context, context.study.baseline)
     start = cell_model(context, cell.start, base) if cell.start else base
@@ -57,13 +59,41 @@ def train_cell(context: Context, cell: Cell) -> list[Path]:
     card = {
         "method": cell.method,
         "seed": cell.seed,
-        "mixture": context.study.mixture,
+        "mixture": arms_of(context.study)[cell.arm],
         "pairs": len(pairs),
         "redistribute": all(p.redistribute for p in pairs),
         "licences": sorted({p.licence for p in pairs}),
     }
-    dev = dev_prompts(context.study, context.prompts())
+    dev = dev_prompts(context.study, context.prompts()) if cell.evaluated else []
     return _fit(context, f"train:{cell.name}", cell.name, start, texts_of_pairs(pairs), config, card, dev)
+
+
+def merge_cell(context: Context, cell: Cell) -> list[Path]:
+    """Stage ``train:MERGE``: the general pairs' model and the safety pairs' model joined into one."""
+    merging = context.study.merging
+    method = cell.method.removeprefix("merge-")
+    settings = {"t": merging.t} if method == "slerp" else {"density": merging.density, "scale": merging.scale}
+    base = start_of(context, context.study.baseline)
+    models = [cell_model(context, part, base) for part in cell.parts]
+    target = context.run.cell_folder(cell.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{cell.name}.", dir=target.parent) as work:
+        made = Path(work) / "merged"
+        index = context.cache / "digests.json"
+        record = merge_resolved(method, settings, base, models[0], models[1], made, index, context.say)
+        if (made / "adapter_config.json").is_file():
+            name_base(made, context.study.models[context.study.baseline].source)
+        card = {"method": cell.method, "seed": cell.seed, "merged": asdict(record), "parts": list(cell.parts)}
+        card |= {"research_only": any(map(research_only, models)), "redistribute": _redistributable(models)}
+        write_card(made, card)
+        write_atomic(made / "README.md", _model_card(cell.name, card, context.study).encode())
+        publish(made, target)
+    summary = write_json(context.run.stage_folder(f"train:{cell.name}") / "summary.json", {"card": card})
+    return [*sorted(path for path in target.rglob("*") if path.is_file()), summary]
+
+
+def _redistributable(models: Sequence[ResolvedModel]) -> bool:
+    return all(card.get("redistribute", True) for model in models for card in cards_of(model))
 
 
 def is_cell(study: Study, name: str) -> bool:
@@ -136,7 +166,7 @@ def _fit(
     """Train from `start`, publish the cell, and write what happened; resumable at every step."""
     work = context.run.stage_folder(stage) / "work"
     weights, tokenizer = load(start)
-    examples, truncation = make_examples(texts, tokenizer, config.max_tokens)
+    examples, truncation = make_examples(texts, tokenizer, config.max_tokens, context.study.training.over_limit)
     dropped = len(texts) - len(examples)
     if dropped:
         context.say(
@@ -233,7 +263,7 @@ def _publish(
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(work / result.model, temporary)
         tokenizer.save_pretrained(str(temporary))
-    write_atomic(temporary / CARD_FILE, json.dumps(card, indent=1, sort_keys=True).encode())
+    write_card(temporary, card)
     write_atomic(temporary / "README.md", _model_card(cell, card, context.study).encode())
     target.parent.mkdir(parents=True, exist_ok=True)
     publish(temporary, target)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -24,22 +25,27 @@ _PLAIN = {"use_dora": False, "bias": "none", "modules_to_save": None, "fan_in_fa
 
 
 def attach_lora(model: PreTrainedModel, config: TrainConfig) -> PeftModel:
-    """Put new adapters (B = 0, so the model is unchanged) on every linear layer but the head, in place.
+    """Put new adapters (B = 0, so the model is unchanged) on every linear layer, in place; on the head where asked for.
 
     The same seed gives the same initial A whatever ran before; the global random state is left as it was.
 
     Raises
     ------
     TrainingError
-        the model carries adapters already.
+        the model carries adapters already, or its head is to get one and is the embedding too.
     """
+    if config.lora_head and model.config.get_text_config().tie_word_embeddings:
+        raise TrainingError(
+            "lora_head: the output head of this model is its embedding too (tied), and an adapter on it cannot be merged "
+            "without changing the embedding; leave lora_head off, or train full weights"
+        )
     if getattr(model, "peft_config", None) or isinstance(model, PeftModel):
         raise TrainingError("the model already carries adapters; merge them first, so that the start is one model")
     lora = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=0.0,
-        target_modules="all-linear",
+        target_modules=_linear_layers(model) if config.lora_head else "all-linear",
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]):
@@ -49,12 +55,17 @@ def attach_lora(model: PreTrainedModel, config: TrainConfig) -> PeftModel:
     return policy
 
 
+def _linear_layers(model: PreTrainedModel) -> list[str]:
+    """Names of all linear layers, the output head included (peft's ``all-linear`` leaves it out)."""
+    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+
+
 def save_adapter(policy: PeftModel, out: Path, weights: dict[str, Tensor] | None = None) -> None:
     """Write the adapter to a folder, whole or not at all. The base model's local path is not recorded.
 
     `weights` are the policy's whole weights where its parameters are sharded over processes.
     """
-    temporary = _fresh_sibling(out)
+    temporary = fresh_sibling(out)
     gathered = {} if weights is None else {"state_dict": weights}
     policy.save_pretrained(str(temporary), save_embedding_layers=False, **gathered)
     settings = json.loads((temporary / CONFIG_FILE).read_text(encoding="utf-8"))
@@ -77,7 +88,7 @@ def stack_adapters(adapters: Sequence[Path], out: Path, dtype: torch.dtype | Non
     """
     if not adapters:
         raise TrainingError("no adapters to stack")
-    factors = [_factors(folder) for folder in adapters]
+    factors = [read_factors(folder) for folder in adapters]
     stacked: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     for module in sorted(set().union(*factors)):
@@ -88,7 +99,7 @@ def stack_adapters(adapters: Sequence[Path], out: Path, dtype: torch.dtype | Non
         ranks[module] = a.shape[0]
         stacked[f"{module}.lora_A.weight"] = a.to(dtype or a.dtype).contiguous()
         stacked[f"{module}.lora_B.weight"] = b.to(dtype or b.dtype).contiguous()
-    _write(out, stacked, _stacked_config(_config(adapters[0]), ranks))
+    write_adapter(out, stacked, stacked_config(read_config(adapters[0]), ranks))
     return out
 
 
@@ -113,7 +124,8 @@ def publish(temporary: Path, out: Path) -> None:
     temporary.replace(out)
 
 
-def _fresh_sibling(out: Path) -> Path:
+def fresh_sibling(out: Path) -> Path:
+    """An empty temporary folder beside ``out``, on its disk; what a killed process of this id left there is removed."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     if temporary.exists():
         shutil.rmtree(temporary)
@@ -121,14 +133,22 @@ def _fresh_sibling(out: Path) -> Path:
     return temporary
 
 
-def _write(out: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> None:
-    temporary = _fresh_sibling(out)
+def write_adapter(out: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Write an adapter folder in peft's format, whole or not at all; it replaces what stood there."""
+    temporary = fresh_sibling(out)
     save_file(weights, str(temporary / WEIGHTS_FILE), metadata={"format": "pt"})
     (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
     publish(temporary, out)
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """An adapter's settings.
+
+    Raises
+    ------
+    TrainingError
+        there is no adapter, or it is more than plain LoRA.
+    """
     path = folder / CONFIG_FILE
     if not path.is_file() or not (folder / WEIGHTS_FILE).is_file():
         raise TrainingError(f"{folder}: no adapter here ({CONFIG_FILE} and {WEIGHTS_FILE} expected)")
@@ -140,10 +160,21 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _factors(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """Module name -> (A, scale * B), in float32."""
-    config = _config(folder)
-    weights = load_file(str(folder / WEIGHTS_FILE))
+def read_factors(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """Module name -> (A [rank, in], scale * B [out, rank]), in float32.
+
+    Raises
+    ------
+    TrainingError
+        as `read_config`; or the weights are damaged.
+    """
+    config = read_config(folder)
+    try:
+        weights = load_file(str(folder / WEIGHTS_FILE))
+    except SafetensorError as error:
+        raise TrainingError(
+            f"{folder / WEIGHTS_FILE}: not a whole safetensors file ({error}); copy it again"
+        ) from error
     result: dict[str, tuple[Tensor, Tensor]] = {}
     for key, a in weights.items():
         if ".lora_A." not in key:
@@ -156,13 +187,8 @@ def _factors(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     return result
 
 
-def _scaling(config: dict[str, Any], module: str, rank: int) -> float:
-    patterns: dict[str, float] = config.get("alpha_pattern") or {}
-    alpha = next((value for name, value in patterns.items() if module.endswith(name)), config["lora_alpha"])
-    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
-
-
-def _stacked_config(first: dict[str, Any], ranks: dict[str, int]) -> dict[str, Any]:
+def stacked_config(first: dict[str, Any], ranks: dict[str, int]) -> dict[str, Any]:
+    """The settings of an adapter whose modules have these ranks and scale 1; the rest as in the settings of another."""
     names = {module.removeprefix("base_model.model."): rank for module, rank in ranks.items()}
     common = max(set(names.values()), key=lambda rank: (sum(r == rank for r in names.values()), rank))
     others = {name: rank for name, rank in names.items() if rank != common}
@@ -180,3 +206,9 @@ def _stacked_config(first: dict[str, Any], ranks: dict[str, int]) -> dict[str, A
         "target_modules": sorted(names) if others else sorted({name.rsplit(".", 1)[-1] for name in names}),
     }
     return config
+
+
+def _scaling(config: dict[str, Any], module: str, rank: int) -> float:
+    patterns: dict[str, float] = config.get("alpha_pattern") or {}
+    alpha = next((value for name, value in patterns.items() if module.endswith(name)), config["lora_alpha"])
+    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)

@@ -25,7 +25,8 @@ class TrainConfig:
 
     ``batch_size`` counts pairs (or rows, for SFT) in one optimiser step, over all processes; ``micro_batch_tokens``
     bounds the padded positions (rows x longest row) that one forward runs, and changes memory, not the result.
-    ``max_tokens`` bounds prompt + completion of one side of a pair. ``lora_rank`` 0 trains the full weights.
+    ``max_tokens`` bounds prompt + completion of one side of a pair. ``lora_rank`` 0 trains the full weights;
+    ``lora_head`` puts the adapter on the output head too.
     ``warmup_share`` is the share of all steps in which the learning rate rises linearly from 0.
     ``evaluate_steps`` are numbers of finished optimiser steps; 0 is the untrained policy, -1 the last step,
     and a number beyond the last step means the last one, because dropped rows make a run shorter than planned.
@@ -51,6 +52,7 @@ class TrainConfig:
     beta: float = 0.1
     lora_rank: int = 8
     lora_alpha: int = 16
+    lora_head: bool = False
     max_tokens: int = 512
     seed: int = 0
     schedule: Schedule = "cosine"

@@ -1,10 +1,10 @@
-"""Texts become token ids, once; what does not fit is dropped whole and counted by language, never cut."""
+"""Texts become token ids, once; what does not fit is dropped whole, or cut where that was asked for, and counted by language."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -14,6 +14,7 @@ from alignprism.rows import Pair, Prompt
 from alignprism.training.config import TrainConfig, TrainingError
 
 Side = Literal["chosen", "rejected"]
+OverLimit = Literal["drop", "cut"]
 Ids = tuple[int, ...]
 
 
@@ -58,6 +59,10 @@ class TruncationReport:
     language: str
     rows: int
     kept: int
+    cut: int
+    """Kept rows of which a completion was cut, and so lost its end-of-turn token."""
+    share_without_end: float
+    """Share of the kept completions without an end-of-turn token."""
     over_limit: int
     empty: int
     identical: int
@@ -91,13 +96,14 @@ def texts_of_prompts(prompts: Iterable[Prompt]) -> list[Text]:
 
 
 def make_examples(
-    texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase, max_tokens: int
+    texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase, max_tokens: int, over_limit: OverLimit = "drop"
 ) -> tuple[list[Example], list[TruncationReport]]:
     """Tokenise rows with the model's chat template; one report per language, sorted by code.
 
     A row is dropped, and counted, when a side with its prompt is longer than `max_tokens`, when a completion is empty,
     or when both sides are the same tokens. Both sides are checked for every method, so that all methods see the same
-    rows.
+    rows. With `over_limit` "cut" a completion that does not fit is cut instead and taught without an end; a prompt that
+    leaves no room for one is dropped all the same.
 
     Raises
     ------
@@ -107,12 +113,17 @@ def make_examples(
         the model's chat template refuses the turns of a row, such as a system message.
     """
     tokenised = [_tokenise(text, tokenizer) for text in texts]
-    verdicts = [_verdict(text, example, max_tokens) for text, example in zip(texts, tokenised, strict=True)]
     _check_endings(tokenised, tokenizer)
+    whole = [len(e.chosen_ids) + len(e.rejected_ids or ()) for e in tokenised]
+    if over_limit == "cut":
+        tokenised = [_cut(example, max_tokens) for example in tokenised]
+    verdicts = [_verdict(text, example, max_tokens) for text, example in zip(texts, tokenised, strict=True)]
+    end = end_of_turn_id(tokenizer)
     reports = []
     for language in sorted({text.language for text in texts}):
-        rows = [(t, e, v) for t, e, v in zip(texts, tokenised, verdicts, strict=True) if t.language == language]
-        reports.append(_report(language, rows))
+        chosen = [number for number, text in enumerate(texts) if text.language == language]
+        rows = [(texts[number], tokenised[number], verdicts[number]) for number in chosen]
+        reports.append(_report(language, rows, sum(whole[number] for number in chosen), end))
     return [e for e, verdict in zip(tokenised, verdicts, strict=True) if verdict == "kept"], reports
 
 
@@ -140,6 +151,14 @@ def _tokenise(text: Text, tokenizer: PreTrainedTokenizerBase) -> Example:
     )
 
 
+def _cut(example: Example, max_tokens: int) -> Example:
+    room = max_tokens - len(example.prompt_ids)
+    if room < 1:
+        return example
+    rejected = None if example.rejected_ids is None else example.rejected_ids[:room]
+    return replace(example, chosen_ids=example.chosen_ids[:room], rejected_ids=rejected)
+
+
 def _verdict(text: Text, example: Example, max_tokens: int) -> str:
     if not text.chosen.strip() or (text.rejected is not None and not text.rejected.strip()):
         return "empty"
@@ -160,14 +179,17 @@ def _check_endings(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBa
                 )
 
 
-def _report(language: str, rows: Sequence[tuple[Text, Example, str]]) -> TruncationReport:
+def _report(language: str, rows: Sequence[tuple[Text, Example, str]], tokens: int, end: int) -> TruncationReport:
     counts = {name: sum(v == name for _, _, v in rows) for name in ("kept", "over_limit", "empty", "identical")}
     characters = sum(len(t.chosen) + len(t.rejected or "") for t, _, _ in rows)
-    tokens = sum(len(e.chosen_ids) + len(e.rejected_ids or ()) for _, e, _ in rows)
+    kept = [[ids for ids in (e.chosen_ids, e.rejected_ids) if ids is not None] for _, e, v in rows if v == "kept"]
+    endless = [[ids[-1] != end for ids in sides] for sides in kept]
     return TruncationReport(
         language=language,
         rows=len(rows),
         kept=counts["kept"],
+        cut=sum(map(any, endless)),
+        share_without_end=sum(map(sum, endless)) / max(sum(map(len, endless)), 1),
         over_limit=counts["over_limit"],
         empty=counts["empty"],
         identical=counts["identical"],

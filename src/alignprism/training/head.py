@@ -8,6 +8,8 @@ log-probability with respect to its hidden state is known up to one scalar alrea
 
 so the forward keeps that vector (one hidden state per token) instead of logits, and the backward is a product with that
 scalar: two matrix products per chunk in all, nothing recomputed, nothing of vocabulary size kept.
+
+A LoRA adapter on the head adds a low-rank term to the logits, W h + b + U l with l = s A h; it is never merged into W.
 """
 
 from __future__ import annotations
@@ -31,7 +33,13 @@ class HeadForm:
 
 
 def completion_log_probs(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, form: HeadForm
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    form: HeadForm,
+    low: Tensor | None = None,
+    up: Tensor | None = None,
 ) -> Tensor:
     """Log-probability of each target.
 
@@ -40,38 +48,46 @@ def completion_log_probs(
     hidden : (n, h) float tensor, the state that predicts the target
     weight : (v, h) head; bias : (v,) or None
     targets : (n,) int64
+    low : (n, r) and up : (v, r), a low-rank term of the logits, or None
 
     Returns
     -------
     (n,) float32 tensor, in nats.
     """
     with torch.autocast(hidden.device.type, enabled=False):
-        result: Tensor = _CompletionLogProbs.apply(hidden, weight, bias, targets, form)  # type: ignore[no-untyped-call]
+        result: Tensor = _CompletionLogProbs.apply(hidden, weight, bias, targets, form, low, up)  # type: ignore[no-untyped-call]
     return result
 
 
 class _CompletionLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, form: HeadForm
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        form: HeadForm,
+        low: Tensor | None,
+        up: Tensor | None,
     ) -> Tensor:
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-        frozen_head = need_hidden and not (need_weight or need_bias)
-        trainable_head = need_weight or need_bias
+        trainable_head = need_weight or need_bias or any(ctx.needs_input_grad[5:])
+        frozen_head = need_hidden and not trainable_head
         keep = trainable_head and hidden.shape[0] * weight.shape[0] * 4 <= form.keep_bytes
         log_probs = hidden.new_empty(hidden.shape[0], dtype=torch.float32)
         slopes = torch.empty_like(hidden) if frozen_head else None
         kept: list[Tensor] = []
         for part in _chunks(hidden.shape[0], weight.shape[0], form.chunk_bytes):
-            log_probs[part], gradient = _chunk(
-                hidden[part], weight, bias, targets[part], form, with_gradient=frozen_head or keep
-            )
+            head = _Head(weight, bias, form, None if low is None else low[part], up)
+            log_probs[part], gradient = _chunk(hidden[part], targets[part], head, with_gradient=frozen_head or keep)
             if slopes is not None and gradient is not None:
                 slopes[part] = (gradient.to(weight.dtype) @ weight).to(hidden.dtype)
             elif gradient is not None:
                 kept.append(gradient)
         ctx.form, ctx.kept = form, kept
-        ctx.save_for_backward(slopes) if frozen_head else ctx.save_for_backward(None, hidden, weight, bias, targets)
+        rest = () if frozen_head else (hidden, weight, bias, targets, low, up)
+        ctx.save_for_backward(slopes, *rest)
         return log_probs
 
     @staticmethod
@@ -79,17 +95,20 @@ class _CompletionLogProbs(torch.autograd.Function):
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         slopes, *rest = ctx.saved_tensors
         if slopes is not None:
-            return (slopes * outer[:, None].to(slopes.dtype), None, None, None, None)
-        hidden, weight, bias, targets = rest
-        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-        d_hidden = torch.empty_like(hidden) if need_hidden else None
-        d_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
-        d_bias = torch.zeros_like(bias, dtype=torch.float32) if need_bias else None
+            return (slopes * outer[:, None].to(slopes.dtype), None, None, None, None, None, None)
+        hidden, weight, bias, targets, low, up = rest
+        wanted = (*ctx.needs_input_grad[:3], *ctx.needs_input_grad[5:])
+        d_hidden = torch.empty_like(hidden) if wanted[0] else None
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
+        d_bias = torch.zeros_like(bias, dtype=torch.float32) if wanted[2] else None
+        d_low = torch.empty_like(low) if wanted[3] else None
+        d_up = torch.zeros_like(up, dtype=torch.float32) if wanted[4] else None
         for number, part in enumerate(_chunks(hidden.shape[0], weight.shape[0], ctx.form.chunk_bytes)):
             if ctx.kept:
                 gradient, ctx.kept[number] = ctx.kept[number], None
             else:
-                gradient = _chunk(hidden[part], weight, bias, targets[part], ctx.form, with_gradient=True)[1]
+                head = _Head(weight, bias, ctx.form, None if low is None else low[part], up)
+                gradient = _chunk(hidden[part], targets[part], head, with_gradient=True)[1]
             gradient.mul_(outer[part, None])
             if d_hidden is not None:
                 d_hidden[part] = (gradient.to(weight.dtype) @ weight).to(hidden.dtype)
@@ -97,13 +116,38 @@ class _CompletionLogProbs(torch.autograd.Function):
                 d_weight.addmm_(gradient.T, hidden[part].float())
             if d_bias is not None:
                 d_bias += gradient.sum(0)
+            if d_low is not None:
+                d_low[part] = (gradient.to(up.dtype) @ up).to(low.dtype)
+            if d_up is not None:
+                d_up.addmm_(gradient.T, low[part].float())
         return (
             d_hidden,
             None if d_weight is None else d_weight.to(weight.dtype),
             None if d_bias is None else d_bias.to(bias.dtype),
             None,
             None,
+            d_low,
+            None if d_up is None else d_up.to(up.dtype),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The head as one chunk of rows sees it."""
+
+    weight: Tensor
+    bias: Tensor | None
+    form: HeadForm
+    low: Tensor | None
+    up: Tensor | None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        values = (hidden.to(self.weight.dtype) @ self.weight.T).float()
+        if self.low is not None and self.up is not None:
+            values += (self.low.to(self.up.dtype) @ self.up.T).float()
+        if self.bias is not None:
+            values += self.bias
+        return values
 
 
 def _chunks(rows: int, vocabulary: int, chunk_bytes: int) -> list[slice]:
@@ -111,16 +155,12 @@ def _chunks(rows: int, vocabulary: int, chunk_bytes: int) -> list[slice]:
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
-def _chunk(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, form: HeadForm, *, with_gradient: bool
-) -> tuple[Tensor, Tensor | None]:
+def _chunk(hidden: Tensor, targets: Tensor, head: _Head, *, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities ``(m,)`` and, on request, their gradients with respect to the head's output ``(m, v)``.
 
     Works in place on one ``(m, v)`` buffer, because at this size every copy costs as much as a whole layer.
     """
-    logits = (hidden.to(weight.dtype) @ weight.T).float()
-    if bias is not None:
-        logits += bias
+    form, logits = head.form, head.logits(hidden)
     if form.scale != 1.0:
         logits *= form.scale
     if form.cap is not None:

@@ -8,36 +8,35 @@ name, and the record says which (``acts_on``).
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import PeftModel
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from alignprism.errors import InputError
 from alignprism.models.identity import weights_digest
-from alignprism.training.adapters import _config, _factors, _fresh_sibling, _stacked_config, _write, publish
+from alignprism.models.local import with_adapter
+from alignprism.training.adapters import read_config, read_factors, stacked_config, write_adapter
+from alignprism.training.model_folder import DESCRIPTION, ModelFolder, check_fit, copy_files, new_folder, same_bits
 
 # TIES: its paper's recipe for where no validation set is at hand, the top 20 % and lambda 1.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "slerp": {"t": 0.5},
     "ties": {"density": 0.2, "weights": (1.0, 1.0), "scale": 1.0},
 }
-_WHOLE, _INDEX, _HEAD = "model.safetensors", "model.safetensors.index.json", "lm_head.weight"
-_DESCRIPTION: tuple[str, ...] = ("config.json", "generation_config.json", "chat_template.*", "tokenizer*")
-_DESCRIPTION += ("special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt")
 _PLAIN = {"F16", "BF16", "F32", "F64"}
 _COLINEAR = 0.9995  # |cosine| beyond which the sines lose digits and the arc is a straight line (as mergekit)
+_ROUNDING = 1e-12  # of squared lengths, computed in float64
 _BLOCK = 2**22  # numbers widened at a time, so that a large embedding is never copied whole in float64
+
+
+_Factors = tuple[Tensor, Tensor]
+"""A module's delta B A as A [rank, in] and B [out, rank]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +102,37 @@ def ties(
     return merged
 
 
+def merge_settings(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """All settings of a method, those not given by `DEFAULTS`; InputError for an unknown method, setting or value."""
+    known = DEFAULTS.get(method)
+    if known is None or not given.keys() <= known.keys():
+        accepted = "; ".join(f"{name} with {', '.join(values)}" for name, values in DEFAULTS.items())
+        raise InputError(f"no merge {method!r} with settings {sorted(given)}; there is {accepted}")
+    chosen, probe = known | given, torch.zeros(1)
+    _ = slerp(probe, probe, **chosen) if method == "slerp" else ties([probe, probe], **chosen)  # checks the values
+    return chosen
+
+
 def merge_models(
-    method: str, base: Path, first: Path, second: Path, out: Path, *, index: Path | None = None, **settings: Any
+    method: str,
+    base: Path,
+    first: Path,
+    second: Path,
+    out: Path,
+    *,
+    index: Path | None = None,
+    digests: tuple[str, str, str] | None = None,
+    **settings: Any,
 ) -> Merge:
     """Merge two full-weight folders (transformers format, safetensors) into ``out``, one tensor at a time.
 
     ``method`` is a key of `DEFAULTS`, ``settings`` change its values. ``out`` has the files, types, configuration,
-    tokenizer and chat template of ``first``, and appears whole or not at all. ``index`` remembers digests. bfloat16
-    has rounded away most of a small delta before TIES sees it: give it float32 folders.
+    tokenizer and chat template of ``first``, and appears whole or not at all. ``index`` remembers digests; ``digests``
+    names base, first and second in the record where their folders do not (an adapter, written as a full model for this).
+
+    TIES is given deltas in float32 (float64 for float64) also where the folders are bfloat16 or float16: the subtraction
+    and the sum with the base lose nothing, and the result is rounded once, to the type of ``first``. What fine-tuning in
+    bfloat16 has itself rounded away of a small delta is gone; float32 folders have it.
 
     Raises
     ------
@@ -118,16 +140,16 @@ def merge_models(
         unknown method or setting; a folder without whole safetensors weights; tensors that differ in name or shape,
         are quantised or not finite; or an ``out`` that would replace an input.
     """
-    chosen = _settings(method, settings)
-    origin, one, two = models = [_Weights(folder) for folder in (base, first, second)]
-    _check_fit(models)
+    chosen = merge_settings(method, settings)
+    origin, one, two = models = [ModelFolder(folder) for folder in (base, first, second)]
+    check_fit(models)
     linear = 0
 
     def merged(name: str) -> Tensor:
         nonlocal linear
         a, b, kinds = one.read(name), two.read(name), {model.entries[name]["dtype"] for model in models}
         if not kinds <= _PLAIN:
-            if _same_bits(a, b):
+            if same_bits(a, b):
                 return a
             raise InputError(f"{name} differs and is {', '.join(sorted(kinds))}: quantised weights cannot be merged")
         if method == "slerp":
@@ -141,25 +163,36 @@ def merge_models(
             raise InputError(f"{name}: merging {first} and {second} gives values that are not finite; look there")
         return result
 
-    with _new_folder(out, base, first, second) as temporary:
-        _copy(first, temporary, _DESCRIPTION)
-        _copy(first, temporary, (_INDEX, *{entry["file"] for entry in one.entries.values()}))
-        for name, entry in one.entries.items():
-            with (temporary / entry["file"]).open("r+b") as handle:
-                handle.seek(entry["at"])
-                handle.write(_bytes(merged(name)).numpy().data)
-        of_base, of_first, of_second = (weights_digest(folder, index=index) for folder in (base, first, second))
+    with new_folder(out, base, first, second) as temporary:
+        copy_files(first, temporary, DESCRIPTION)
+        one.copy_weights(temporary)
+        for name in one.entries:
+            one.overwrite(temporary, name, merged(name))
+        of_base, of_first, of_second = digests or (
+            weights_digest(folder, index=index) for folder in (base, first, second)
+        )
     acts_on: Literal["weights", "deltas"] = "weights" if method == "slerp" else "deltas"
     return Merge(method, chosen, acts_on, of_base, of_first, of_second, len(one.entries), linear)
 
 
 def merge_adapters(
-    method: str, base: Path, first: Path, second: Path, out: Path, *, index: Path | None = None, **settings: Any
+    method: str,
+    base: Path,
+    first: Path,
+    second: Path,
+    out: Path,
+    *,
+    index: Path | None = None,
+    start: Path | None = None,
+    check_names: bool = True,
+    **settings: Any,
 ) -> Merge:
     """SLERP of each module's delta, scale B A, of two LoRA adapters of ``base``, written as one adapter in ``out``.
 
     SLERP is a linear combination: the factors are concatenated, ranks add up, and nothing is approximated. A module
     that one adapter lacks has a zero delta there. Where ``first`` has a tokenizer or chat template, it is copied.
+    ``start`` is an adapter of ``base`` that both were fine-tuned from and hold: deltas are then what they add to it.
+    ``check_names`` False: the caller knows that both are adapters of ``base``, by whatever name they record it.
 
     Raises
     ------
@@ -169,35 +202,37 @@ def merge_adapters(
     TrainingError
         an adapter is missing or not plain LoRA.
     """
-    chosen = _settings(method, settings)
+    chosen = merge_settings(method, settings)
     if method == "ties":
         raise InputError(
             "TIES of two adapters has full rank and is no adapter: write full models with apply_adapter(base, adapter, "
             "out, dtype=torch.float32) and merge those with merge_models('ties', ...)"
         )
-    configs = [_config(folder) for folder in (first, second)]
+    configs = [read_config(folder) for folder in (first, second)]
     bases = sorted({config["base_model_name_or_path"] for config in configs if config.get("base_model_name_or_path")})
-    if len(bases) > 1:
+    if check_names and len(bases) > 1:
         raise InputError(f"{first} and {second} are adapters of different bases, {' and '.join(bases)}")
-    ones, twos = _factors(first), _factors(second)
+    ones, twos, starts = read_factors(first), read_factors(second), read_factors(start) if start else {}
     weights: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     linear = 0
-    for module in sorted(ones.keys() | twos.keys()):
-        (a1, b1), (a2, b2) = (own.get(module) or _rank_0(other[module]) for own, other in ((ones, twos), (twos, ones)))
-        if (a1.shape[1], b1.shape[0]) != (a2.shape[1], b2.shape[0]):
+    for module in sorted(ones.keys() | twos.keys() | starts.keys()):
+        there = [factors[module] for factors in (ones, twos, starts) if module in factors]
+        if len({(a.shape[1], b.shape[0]) for a, b in there}) > 1:
             raise InputError(f"{first} and {second} disagree on the size of {module}: they are of different bases")
-        of_1, of_2, straight = _arc(_inner(a1, b1, a1, b1), _inner(a2, b2, a2, b2), _inner(a1, b1, a2, b2), chosen["t"])
+        parts = [factors.get(module) or _rank_0(there[0]) for factors in (ones, twos, starts)]
+        of_1, of_2, straight = _arc_above(parts[0], parts[1], parts[2], chosen["t"])
         linear += straight
-        a, b = torch.cat([a1, a2], 0), torch.cat([of_1 * b1, of_2 * b2], 1)
+        shares = (of_1, of_2, 1 - of_1 - of_2)
+        a, b = torch.cat([a for a, _ in parts]), torch.cat([w * b for w, (_, b) in zip(shares, parts, strict=True)], 1)
         if not (a.isfinite().all() and b.isfinite().all()):
             raise InputError(f"{module}: {first} or {second} holds values that are not finite")
         weights |= {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}
         ranks[module] = a.shape[0]
-    with _new_folder(out, base, first, second) as temporary:
-        of_base, of_first, of_second = (weights_digest(base, adapter, index) for adapter in (None, first, second))
-        _write(temporary, weights, _stacked_config(configs[0], ranks))
-        _copy(first, temporary, _DESCRIPTION)
+    with new_folder(out, base, first, second) as temporary:
+        of_base, of_first, of_second = (weights_digest(base, adapter, index) for adapter in (start, first, second))
+        write_adapter(temporary, weights, stacked_config(configs[0], ranks))
+        copy_files(first, temporary, DESCRIPTION)
     return Merge(method, chosen, "deltas", of_base, of_first, of_second, len(ranks), linear)
 
 
@@ -205,26 +240,17 @@ def apply_adapter(base: Path, adapter: Path, out: Path, dtype: torch.dtype | Non
     """Write the full model that ``base`` with a LoRA adapter is; the whole model is in memory meanwhile.
 
     ``dtype`` None keeps the base's type; float32 keeps what a bfloat16 base would round away of a small adapter.
-    Raises InputError if ``out`` would replace an input, TrainingError if the adapter is missing or not plain LoRA.
+    Raises InputError if ``out`` would replace an input or the adapter changes a head that is the embedding too,
+    TrainingError if the adapter is missing or not plain LoRA.
     """
-    _config(adapter)
-    with _new_folder(out, base, adapter) as temporary:
+    read_factors(adapter)  # refuses what is no plain LoRA
+    with new_folder(out, base, adapter) as temporary:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype or "auto", local_files_only=True)
-        merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
-        _copy(base, temporary, _DESCRIPTION)
-        _copy(adapter, temporary, _DESCRIPTION)  # training may have given the adapter a tokenizer of its own
+        merged = with_adapter(model, adapter)
+        copy_files(base, temporary, DESCRIPTION)
+        copy_files(adapter, temporary, DESCRIPTION)  # training may have given the adapter a tokenizer of its own
         merged.save_pretrained(str(temporary))
     return out
-
-
-def _settings(method: str, given: dict[str, Any]) -> dict[str, Any]:
-    known = DEFAULTS.get(method)
-    if known is None or not given.keys() <= known.keys():
-        accepted = "; ".join(f"{name} with {', '.join(values)}" for name, values in DEFAULTS.items())
-        raise InputError(f"no merge {method!r} with settings {sorted(given)}; there is {accepted}")
-    chosen, probe = known | given, torch.zeros(1)
-    _ = slerp(probe, probe, **chosen) if method == "slerp" else ties([probe, probe], **chosen)  # checks the values
-    return chosen
 
 
 def _slerp(a: Tensor, b: Tensor, t: float) -> tuple[Tensor, bool]:
@@ -248,6 +274,16 @@ def _arc(aa: float, bb: float, ab: float, t: float) -> tuple[float, float, bool]
     return math.sin(angle - angle * t) / math.sin(angle), math.sin(angle * t) / math.sin(angle), False
 
 
+def _arc_above(first: _Factors, second: _Factors, start: _Factors, t: float) -> tuple[float, float, bool]:
+    """`_arc` of what two adapters of one module add to a third."""
+    changes = [(torch.cat([a, start[0]]), torch.cat([b, -start[1]], 1)) for a, b in (first, second)]
+    # What is left of an adapter that adds nothing is rounding, and has no angle.
+    squares = [_inner(*change, *change) for change in changes]
+    totals = [_inner(*factors, *factors) + _inner(*start, *start) for factors in (first, second)]
+    aa, bb = (square if square > _ROUNDING * total else 0.0 for square, total in zip(squares, totals, strict=True))
+    return _arc(aa, bb, _inner(*changes[0], *changes[1]), t)
+
+
 def _dot(a: Tensor, b: Tensor) -> float:
     return sum(float(x.double() @ y.double()) for x, y in zip(_blocks(a), _blocks(b), strict=True))
 
@@ -257,7 +293,7 @@ def _inner(a1: Tensor, b1: Tensor, a2: Tensor, b2: Tensor) -> float:
     return float(((b1.double().T @ b2.double()) * (a1.double() @ a2.double().T)).sum())
 
 
-def _rank_0(factors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _rank_0(factors: _Factors) -> _Factors:
     return factors[0][:0], factors[1][:, :0]
 
 
@@ -281,89 +317,3 @@ def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:
 def _check_shapes(*tensors: Tensor) -> None:
     if len({tensor.shape for tensor in tensors}) > 1:
         raise InputError(f"tensors of one shape can be merged, not {', '.join(str(list(t.shape)) for t in tensors)}")
-
-
-def _same_bits(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and torch.equal(_bytes(a), _bytes(b))
-
-
-def _bytes(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().flatten().view(torch.uint8)
-
-
-class _Weights:
-    """A folder's tensors: ``entries`` says of each its file, name, dtype, shape and the first byte's place."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.entries: dict[str, dict[str, Any]] = {}
-        files = [_WHOLE]
-        if (folder / _INDEX).is_file():
-            content = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-            files = sorted({Path(name).name for name in content["weight_map"].values()})
-        elif not (folder / _WHOLE).is_file():
-            raise InputError(
-                f"{folder}: no full weights here ({_WHOLE} or {_INDEX} expected); for an adapter use apply_adapter or "
-                "merge_adapters, and convert *.bin files with transformers' save_pretrained"
-            )
-        for file in files:
-            try:
-                with safe_open(folder / file, "pt"), (folder / file).open("rb") as handle:
-                    header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-                    data = handle.tell()
-            except (OSError, SafetensorError) as error:
-                raise InputError(f"{folder / file}: not a whole safetensors file ({error}); copy it again") from error
-            header.pop("__metadata__", None)
-            for name, entry in header.items():
-                self.entries[name] = {**entry, "file": file, "name": name, "at": data + entry["data_offsets"][0]}
-
-    def read(self, name: str) -> Tensor:
-        entry = self.entries[name]
-        with safe_open(self.folder / entry["file"], "pt") as handle:
-            tensor: Tensor = handle.get_tensor(entry["name"])
-        return tensor
-
-    def twin_of_head(self) -> str | None:
-        """The name of the tensor that the output head is a copy of."""
-        shape = self.entries[_HEAD]["shape"]
-        alike = [name for name, entry in self.entries.items() if name != _HEAD and entry["shape"] == shape]
-        return next((name for name in alike if _same_bits(self.read(_HEAD), self.read(name))), None)
-
-
-def _check_fit(models: Sequence[_Weights]) -> None:
-    # Some programs write tied weights twice. A folder without a head shows that here they are tied.
-    for model in [model for model in models if _HEAD not in model.entries]:
-        twins = {other.twin_of_head() for other in models if _HEAD in other.entries}
-        if len(twins) == 1 and (twin := twins.pop()) in model.entries:
-            model.entries[_HEAD] = model.entries[twin]
-    names = dict.fromkeys(name for model in models for name in model.entries)
-    for name, model in ((name, model) for name in names for model in models[1:]):
-        here, there = (m.entries.get(name, {}).get("shape", "missing") for m in (model, models[0]))
-        if here != there:
-            raise InputError(
-                f"{name} is {here} in {model.folder} and {there} in {models[0].folder}; only models that were "
-                "fine-tuned from one base can be merged"
-            )
-
-
-def _copy(folder: Path, out: Path, patterns: Sequence[str]) -> None:
-    for path in {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}:
-        shutil.copyfile(path, out / path.name)  # not its mode: a cache's files are read-only
-
-
-def _keep_inputs(out: Path, *inputs: Path) -> None:
-    for folder in inputs:
-        if folder.resolve().is_relative_to(out.resolve()):
-            raise InputError(f"{out}: writing there would replace the input {folder}; name another folder")
-
-
-@contextmanager
-def _new_folder(out: Path, *inputs: Path) -> Iterator[Path]:
-    """A temporary folder that gets the name ``out`` if all goes well, and goes away if not."""
-    _keep_inputs(out, *inputs)
-    temporary = _fresh_sibling(out)
-    try:
-        yield temporary
-        publish(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -44,10 +45,10 @@ class Scorer(nn.Module):
         super().__init__()
         self.model = model
         head = self.causal.get_output_embeddings()
-        if not _plain_head(head):
+        if not _plain_head(head.get_base_layer() if isinstance(head, LoraLinear) else head):
             raise TrainingError(
-                f"the output head of {type(self.causal).__name__} is a {type(head).__name__}, not a plain linear "
-                "layer; an adapter on the head is not supported: leave the head out of the adapter's target modules"
+                f"the output head of {type(self.causal).__name__} is a {type(head).__name__}, neither a plain linear layer "
+                "nor one with a plain LoRA adapter; leave the head out of the adapter's target modules"
             )
         if self.causal.base_model is self.causal:
             raise TrainingError(f"{type(self.causal).__name__} has no base model apart from its head")
@@ -69,7 +70,8 @@ class Scorer(nn.Module):
         output = self.causal.base_model(input_ids=batch.input_ids, use_cache=False, **masks, **wants_router)
         head = self.causal.get_output_embeddings()
         states = output.last_hidden_state[batch.rows, batch.sources]
-        tokens = completion_log_probs(states, head.weight, head.bias, batch.targets, self.form)
+        low_rank = _low_rank(head, states) if isinstance(head, LoraLinear) else ()
+        tokens = completion_log_probs(states, head.weight, head.bias, batch.targets, self.form, *low_rank)
         sums = tokens.new_zeros(batch.sequences).index_add(0, batch.sequence, tokens)
         router = tokens.new_zeros(()) if self.router is None else self._router_loss(output.router_logits, batch)
         return Scores(sums, tokens, router)
@@ -153,6 +155,13 @@ def sharing_difference(scorer: Scorer, shared: Batch, separate: Batch) -> float:
     """Largest difference, in nats, between tokens' log-probabilities in shared and in separate rows."""
     with torch.no_grad():
         return float((scorer(shared).tokens - scorer(separate).tokens).abs().max())
+
+
+def _low_rank(head: LoraLinear, states: Tensor) -> tuple[Tensor, Tensor]:
+    """The adapter's part of the head's logits as two factors, (n, r) and (v, r); several adapters stand side by side."""
+    low = [head.scaling[name] * head.lora_A[name](states) for name in head.active_adapters]
+    up = [head.lora_B[name].weight for name in head.active_adapters]
+    return torch.cat(low, dim=1), torch.cat(up, dim=1)
 
 
 def _plain_head(head: nn.Module | None) -> bool:
