@@ -8,8 +8,8 @@ checkpointing, no bf16) and, for three steps, as it comes. Losses are compared w
 TRL's order; speed and memory with our defaults. Repetitions are interleaved and medians reported.
 
 One JSON object comes last. tokens_per_cpu_second counts completion tokens; speed_ratio is ours over tuned TRL's,
-memory_ratio tuned TRL's peak over ours; max_grad_norm_difference is relative; positions are counted without running a
-model. In ablation a lever's share is log(with / without) over the sum of that over all levers. In scaling a spread is
+memory_ratio our peak over tuned TRL's; max_grad_norm_difference is relative; positions (ours over TRL's) are counted
+without running a model. In ablation a lever's share is log(with / without) over the sum of that over all levers. In scaling a spread is
 the largest over the smallest figure of one vocabulary, minus 1. The data is harmful and never printed.
 """
 
@@ -189,7 +189,7 @@ def versus(case: str, side: Side, repeat: int, *, forward_rows: int, stock: bool
     norms = zip(same["gradient_norms"], tuned["gradient_norms"], strict=True)
     result: Figures = {
         "speed_ratio": ours["tokens_per_cpu_second"] / tuned["tokens_per_cpu_second"],
-        "memory_ratio": tuned["peak_mb"] / ours["peak_mb"],
+        "memory_ratio": ours["peak_mb"] / tuned["peak_mb"],
         "max_loss_difference": max(abs(a - b) for a, b in losses),
         "max_grad_norm_difference": max(abs(a - b) / max(abs(b), 1e-12) for a, b in norms),
         "first_and_last_loss": [tuned["losses"][0], tuned["losses"][-1]],
@@ -198,7 +198,7 @@ def versus(case: str, side: Side, repeat: int, *, forward_rows: int, stock: bool
     if stock:
         default = found["trl_default"]
         result["speed_ratio_default"] = ours["tokens_per_cpu_second"] / default["tokens_per_cpu_second"]
-        result["memory_ratio_default"] = default["peak_mb"] / ours["peak_mb"]
+        result["memory_ratio_default"] = ours["peak_mb"] / default["peak_mb"]
     return result
 
 
@@ -248,13 +248,13 @@ def positions(pairs: Sequence[Example]) -> Figures:
             theirs["transformer"] += batch["input_ids"].numel()
             theirs["head"] += batch["input_ids"][:, 1:].numel()
             theirs["head_on_cuda"] += int(batch["completion_mask"][:, 1:].sum())
-        ratio = theirs["transformer"] / mine["transformer"]
+        ratio = mine["transformer"] / theirs["transformer"]
         result[f"batch_{size}"] = {
             "transformer_ratio": ratio,
-            "head_ratio": theirs["head"] / mine["head"],
+            "head_ratio": mine["head"] / theirs["head"],
             # On CUDA TRL compacts the head's input only: the transformer runs the same padded rows.
             "transformer_ratio_cuda_count": ratio,
-            "head_ratio_cuda_count": theirs["head_on_cuda"] / mine["head"],
+            "head_ratio_cuda_count": mine["head"] / theirs["head_on_cuda"],
             "ours": mine,
             "trl": theirs,
         }

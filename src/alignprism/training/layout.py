@@ -39,11 +39,8 @@ class Batch:
     targets: Tensor
     sequence: Tensor
     sequences: int
-
-    @property
-    def shared(self) -> bool:
-        """Whether some row holds two completions."""
-        return bool((self.segments == 2).any())
+    shared: bool
+    """Whether some row holds two completions."""
 
     @property
     def tokens(self) -> Tensor:
@@ -84,7 +81,7 @@ def _batch(rows: Sequence[tuple[Ids, list[Ids]]], pad_id: int) -> Batch:
             segments[number, start:end] = side + 1
             places.append((side * len(rows) + number, number, len(prompt) - 1, start, completion))
             start = end
-    return Batch(input_ids, positions, segments, *_completion_tokens(places), sequences=len(places))
+    return Batch(input_ids, positions, segments, *_completion_tokens(places), len(places), len(places) > len(rows))
 
 
 def _completion_tokens(places: list[tuple[int, int, int, int, Ids]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
