@@ -202,6 +202,10 @@ def test_training_seeds_make_cells_and_pooled_figures(copied: Path, bench: Bench
     primary = document["headline"]["primary"]
     assert (primary["model"], primary["train_seeds"], primary["family"]) == ("dpo-sft", 2, "primary")
     assert primary["n"] == 2 * primary["clusters"], "both seeds' answers, still clustered by seed prompt"
+    page = (copied / "report.html").read_text(encoding="utf-8")
+    tables, singles = page.split("Each training seed alone", 1)
+    assert "dpo-sft-seed1" not in tables.split("What the change costs")[1], "the page compares methods"
+    assert "dpo-sft-seed1" in singles
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------------

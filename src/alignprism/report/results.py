@@ -32,12 +32,17 @@ def own_name(code: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class Results:
-    """results.json with its parts at hand; every string has its invisible characters made visible."""
+    """results.json with its parts at hand; every string has its invisible characters made visible.
+
+    ``models`` are what the page compares: with several training seeds a method stands once, pooled over them, and its
+    single seeds are ``single_seeds``.
+    """
 
     raw: Mapping[str, Any]
     title: str
     baseline: str
     models: tuple[str, ...]
+    single_seeds: tuple[str, ...]
     tongues: tuple[Tongue, ...]
     figures: Figures
     primary: Figure
@@ -89,5 +94,15 @@ def read_results(record: Mapping[str, Any]) -> Results:
     )
     baseline = str(raw["baseline"])
     models = tuple(dict.fromkeys([baseline, *map(str, raw["models"])]))
+    singles = _single_seeds(raw.get("study") or {}, models)
+    models = tuple(model for model in models if model not in singles)
     primary = figure_from((raw.get("headline") or {}).get("primary"), "harmful_change")
-    return Results(raw, str(raw["title"]), baseline, models, tongues, Figures(raw["figures"]), primary)
+    return Results(raw, str(raw["title"]), baseline, models, singles, tongues, Figures(raw["figures"]), primary)
+
+
+def _single_seeds(study: Mapping[str, Any], models: tuple[str, ...]) -> tuple[str, ...]:
+    """The cells whose method is there pooled over its training seeds."""
+    seeds = (study.get("training") or {}).get("seeds") or ()
+    pooled = [method for method in study.get("methods") or () if method in models]
+    cells = {f"{method}-seed{seed}" for method in pooled for seed in seeds}
+    return tuple(model for model in models if model in cells)

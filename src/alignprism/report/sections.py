@@ -7,7 +7,7 @@ from typing import Any
 
 from alignprism.report import charts
 from alignprism.report.figures import ABSENT, reason_of
-from alignprism.report.parts import Pair, Part, Remark, Section, drawing
+from alignprism.report.parts import Folded, Pair, Part, Remark, Section, drawing
 from alignprism.report.results import Results
 from alignprism.report.tables import Builder, Cell, Slice, Table, by_model, by_slice, from_records, head, tongue_cell
 from alignprism.report.training_section import training
@@ -174,6 +174,19 @@ def methods(results: Results) -> Section:
     categories = figures.values("category", set="redteam")
     words = {category: CATEGORY_WORDS.get(category, category.replace("_", " ")) for category in categories}
     parts: list[Part] = [overview]
+    if results.single_seeds:
+        singles = by_model(
+            figures,
+            "Each training seed alone",
+            results.single_seeds,
+            [
+                ("harmful", "harmful_rate", "redteam"),
+                ("change", "harmful_change", "redteam"),
+                ("safe and usable", "safe_usable_rate", "redteam"),
+                ("over-refusal (harmless twins)", "over_refusal_rate", "benign"),
+            ],
+        )
+        parts.append(Folded("Each training seed alone", singles))
     if results.others:
         parts.append(bounds.table())
     if scopes:

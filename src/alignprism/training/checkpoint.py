@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from alignprism.training.config import TrainingError
@@ -39,6 +40,7 @@ class Checkpoint:
     @classmethod
     def of(cls, step: int, identity: dict[str, str], scorer: nn.Module, optimiser: torch.optim.Optimizer) -> Checkpoint:
         """The present state. Every process of a sharded run must call this."""
+        _reshard(scorer)
         weights = {name: _whole(parameter.detach()) for name, parameter in trained(_unwrapped(scorer)).items()}
         state: dict[str, Any] = _mapped(optimiser.state_dict(), _whole)
         if is_sharded(scorer) and torch.distributed.get_rank() != 0:
@@ -61,6 +63,7 @@ def whole_weights(scorer: nn.Module) -> dict[str, Tensor] | None:
 
     Every process must call this.
     """
+    _reshard(scorer)
     if not is_sharded(scorer):
         return None
     inner = _unwrapped(scorer).get_submodule("model")
@@ -109,6 +112,7 @@ def load_checkpoint(path: Path, identity: dict[str, str]) -> Checkpoint | None:
 
 def restore(checkpoint: Checkpoint, scorer: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Put a checkpoint's state into a freshly made scorer and optimiser; every process must call this."""
+    _reshard(scorer)
     parameters = trained(_unwrapped(scorer))
     if parameters.keys() != checkpoint.weights.keys():
         raise TrainingError("the checkpoint holds other trained weights than this model; delete it to start again")
@@ -130,6 +134,14 @@ def check_identity(path: Path, found: dict[str, str], expected: dict[str, str]) 
     if different:
         what = "; ".join(f"{k}: {found.get(k)} there, {expected.get(k)} here" for k in different)
         raise TrainingError(f"{path} belongs to another training run ({what}); use another folder or delete this one")
+
+
+def _reshard(scorer: nn.Module) -> None:
+    """Give every parameter back to its processes: a forward without backward leaves the outermost ones gathered, and what
+    is written into a gathered copy is lost."""
+    for module in scorer.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _whole(value: Any) -> Any:

@@ -27,7 +27,8 @@ _NOT_IDENTITY = ("checkpoint_every", "trackers", "displacement_alarm")
 class Plan:
     """``examples`` are trained on, ``held_out`` only scored; ``positions`` is what each trained row takes in a forward.
 
-    ``batches`` hold row numbers, one entry per optimiser step. ``unshared`` says why the two sides of a pair do not share
+    ``batches`` hold row numbers, one entry per optimiser step; ``languages`` are those of the trained rows, sorted.
+    ``unshared`` says why the two sides of a pair do not share
     a row; None means that they do.
     """
 
@@ -36,6 +37,7 @@ class Plan:
     held_out: Sequence[Example]
     positions: Sequence[int]
     batches: Sequence[tuple[int, ...]]
+    languages: Sequence[str]
     pad_id: int
     reference: Reference | None
     unshared: str | None
@@ -44,11 +46,6 @@ class Plan:
     def steps(self) -> int:
         """The number of optimiser steps."""
         return len(self.batches)
-
-    @property
-    def languages(self) -> list[str]:
-        """Languages of the trained rows, sorted."""
-        return sorted({example.language for example in self.examples})
 
     def forwards(self, rows: Sequence[int]) -> list[tuple[int, ...]]:
         """The forwards that a batch is cut into."""
@@ -108,7 +105,10 @@ def make_plan(
     if reference is not None and config.preference:
         for example in examples:
             reference.pair(example)
-    unshared = None if config.preference and config.prefix_sharing and unshared is None else unshared or "switched off"
+    if not config.preference:
+        unshared = "one side of a pair is trained on"
+    elif not config.prefix_sharing:
+        unshared = "switched off"
     # Sorted, so that neither ties of length nor the order of sums depend on the place in the file.
     ordered = sorted(examples, key=lambda example: example.pair_id)
     held_out = [example for example in ordered if _is_held_out(config, example)]
@@ -127,7 +127,8 @@ def make_plan(
     ]
     pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
     kept_reference = reference if config.preference else None
-    return Plan(config, trained, held_out, positions, batches, pad_id, kept_reference, unshared)
+    languages = sorted({example.language for example in trained})
+    return Plan(config, trained, held_out, positions, batches, languages, pad_id, kept_reference, unshared)
 
 
 def _positions(config: TrainConfig, example: Example, *, shared: bool) -> int:

@@ -52,6 +52,7 @@ def run_step(
         group["lr"] = rate
     rows = plan.batches[step]
     totals = torch.zeros(len(plan.languages), len(FIGURES), dtype=torch.float64)
+    place = {language: number for number, language in enumerate(plan.languages)}
     positions = 0
     world, mine = accelerator.num_processes, accelerator.process_index
     parts = plan.forwards(rows)
@@ -66,8 +67,7 @@ def run_step(
             if step == 0 and plan.reference is not None:
                 _check_first_loss(plan, examples, outcome.losses.detach())
             accelerator.backward(weight * world * _loss(plan, scorer, rows, micro, outcome))
-        places = torch.tensor([plan.languages.index(example.language) for example in examples])
-        totals.index_add_(0, places, weight * outcome.figures)
+        totals.index_add_(0, torch.tensor([place[e.language] for e in examples]), weight * outcome.figures)
         positions += int(weight) * batch.input_ids.numel()
     totals, positions = _over_processes(accelerator, totals, positions)
     norm = _clipped_norm(accelerator, scorer, config)
