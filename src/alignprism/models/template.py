@@ -92,9 +92,12 @@ def encode_rendered(tokenizer: PreTrainedTokenizerBase, rendered: str) -> list[i
     return ids
 
 
-def completion_ids(tokenizer: PreTrainedTokenizerBase, completion: str) -> list[int]:
-    """Token ids of a completion as it follows a prompt, ending with the end-of-turn token, which is trained too."""
-    return [*_encode(tokenizer, completion), end_of_turn_id(tokenizer)]
+def completion_ids(tokenizer: PreTrainedTokenizerBase, completion: str, end: int | None = None) -> list[int]:
+    """Token ids of a completion as it follows a prompt, ending with the end-of-turn token, which is trained too.
+
+    `end` is that token where the caller knows it: finding it takes 20 ms with a tokenizer of thousands of added tokens.
+    """
+    return [*_encode(tokenizer, completion), end_of_turn_id(tokenizer) if end is None else end]
 
 
 def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:

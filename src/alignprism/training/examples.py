@@ -112,13 +112,13 @@ def make_examples(
     alignprism.models.template.TemplateError
         the model's chat template refuses the turns of a row, such as a system message.
     """
-    tokenised = [_tokenise(text, tokenizer) for text in texts]
+    end = end_of_turn_id(tokenizer)
+    tokenised = [_tokenise(text, tokenizer, end) for text in texts]
     _check_endings(tokenised, tokenizer)
     whole = [len(e.chosen_ids) + len(e.rejected_ids or ()) for e in tokenised]
     if over_limit == "cut":
         tokenised = [_cut(example, max_tokens) for example in tokenised]
     verdicts = [_verdict(text, example, max_tokens) for text, example in zip(texts, tokenised, strict=True)]
-    end = end_of_turn_id(tokenizer)
     reports = []
     for language in sorted({text.language for text in texts}):
         chosen = [number for number, text in enumerate(texts) if text.language == language]
@@ -135,7 +135,7 @@ def sequences(config: TrainConfig, example: Example) -> list[tuple[Ids, Ids]]:
     return [(example.prompt_ids, example.side(side))]
 
 
-def _tokenise(text: Text, tokenizer: PreTrainedTokenizerBase) -> Example:
+def _tokenise(text: Text, tokenizer: PreTrainedTokenizerBase, end: int) -> Example:
     try:
         asked = prompt_ids(tokenizer, text.prompt)
     except TemplateError as error:
@@ -143,8 +143,8 @@ def _tokenise(text: Text, tokenizer: PreTrainedTokenizerBase) -> Example:
     return Example(
         pair_id=text.id,
         prompt_ids=tuple(asked),
-        chosen_ids=tuple(completion_ids(tokenizer, text.chosen)),
-        rejected_ids=None if text.rejected is None else tuple(completion_ids(tokenizer, text.rejected)),
+        chosen_ids=tuple(completion_ids(tokenizer, text.chosen, end)),
+        rejected_ids=None if text.rejected is None else tuple(completion_ids(tokenizer, text.rejected, end)),
         language=text.language,
         kind=text.kind,
         random_side=text.random_side,
