@@ -107,14 +107,11 @@ def make_examples(
 
     Raises
     ------
-    TrainingError
-        the tokenizer does not end completions with its end-of-turn token.
     alignprism.models.template.TemplateError
-        the model's chat template refuses the turns of a row, such as a system message.
+        the model's chat template refuses the turns of a row, such as a system message, or nothing ends a turn.
     """
     end = end_of_turn_id(tokenizer)
     tokenised = [_tokenise(text, tokenizer, end) for text in texts]
-    _check_endings(tokenised, tokenizer)
     whole = [len(e.chosen_ids) + len(e.rejected_ids or ()) for e in tokenised]
     if over_limit == "cut":
         tokenised = [_cut(example, max_tokens) for example in tokenised]
@@ -166,17 +163,6 @@ def _verdict(text: Text, example: Example, max_tokens: int) -> str:
         return "identical"
     longest = max(len(example.chosen_ids), len(example.rejected_ids or ()))
     return "over_limit" if len(example.prompt_ids) + longest > max_tokens else "kept"
-
-
-def _check_endings(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> None:
-    end = end_of_turn_id(tokenizer)
-    for example in examples:
-        for ids in (example.chosen_ids, example.rejected_ids):
-            if ids is not None and ids[-1] != end:
-                raise TrainingError(
-                    f"row {example.pair_id!r}: its completion does not end with the end-of-turn token {end}; a model "
-                    "trained on it would not learn to stop"
-                )
 
 
 def _report(language: str, rows: Sequence[tuple[Text, Example, str]], tokens: int, end: int) -> TruncationReport:
