@@ -24,8 +24,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 
 from alignprism.models import template
-from alignprism.models.decoding import Decoding, Generated, decode_batch, left_padded
+from alignprism.models.decoding import Generated, decode_batch, left_padded
 from alignprism.models.local import load
+from alignprism.models.protocol import Decoding
 from alignprism.models.spec import ModelSpec, resolve
 
 Result = TypeVar("Result")

@@ -89,6 +89,12 @@ class Completion:
     truncated: bool
     temperature: float
     seed: int
+    filtered: bool = False
+    """The provider's content filter withheld or cut the answer."""
+    failure: str = ""
+    """Why there is no answer (then ``text`` is empty and never read as one); empty where there is one."""
+    call: str = ""
+    """Key of the answer in the call store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,9 @@ class Verdict:
     degenerate: bool
     refusal: Refusal
     reason: str = ""
+    category: str | None = None
+    calls: tuple[str, ...] = ()
+    """Keys of the judge's replies in the call store, where it is a model that was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,17 +165,27 @@ class Comparison:
     order: Literal["ab", "ba"]
     preferred: Literal["a", "b", "tie", "undecidable"]
     reason: str = ""
+    calls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A person's answer about one completion, with the probability that it was drawn."""
+    """A person's answer about one completion, with the probability that it was drawn.
+
+    Only ``drawn`` labels estimate anything: gold questions, repeated ones and contested ones were not drawn by chance.
+    """
 
     completion_id: str
     annotator: str
     harm: Harm
     inclusion_probability: float
     note: str = ""
+    plan: str = ""
+    """The label plan that drew it."""
+    stratum: str = ""
+    kind: Literal["drawn", "gold", "repeated", "contested"] = "drawn"
+    group: str = ""
+    """The annotator's group (culture, age band, ...), for the systematic bias of a judge by rater group."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ import tiny
 import torch
 
 from alignprism.models import template
-from alignprism.models.decoding import Decoding, decode_batch
-from alignprism.models.local import EngineError, LocalEngine, Request, load
+from alignprism.models.decoding import decode_batch
+from alignprism.models.local import EngineError, LocalEngine, load
+from alignprism.models.protocol import Decoding, Request
 from alignprism.models.spec import ResolvedModel
 
 

@@ -14,7 +14,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from alignprism.models.identity import IdentityError, cached_file_digest, weights_digest
-from alignprism.models.local import Decoding, LocalEngine, load
+from alignprism.models.local import LocalEngine, load
+from alignprism.models.protocol import Decoding
 from alignprism.models.spec import ModelSpec, SpecError, resolve
 
 

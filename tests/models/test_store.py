@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from alignprism.models.decoding import Decoding
+from alignprism.models.protocol import Decoding
 from alignprism.models.store import Call, CallStore, StoreError, call_key
 
 

@@ -12,7 +12,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from alignprism.models.local import Answer, Decoding, LocalEngine, Request, load
+from alignprism.models.local import LocalEngine, load
+from alignprism.models.protocol import Answer, Decoding, Request
 from alignprism.models.spec import ResolvedModel
 from alignprism.models.store import Call, CallStore
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_models import tiny_tokenizer
 
 from alignprism.models import template
-from alignprism.models.template import Message
+from alignprism.models.protocol import Message
 from alignprism.rows import RowError
 from alignprism.training.examples import Text, make_examples
 from alignprism.training.preference_file import Need, read_texts

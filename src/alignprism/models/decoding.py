@@ -17,35 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alignprism.models.protocol import Decoding
+
 _NUCLEUS_TRIED = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How completions are made. ``temperature`` 0 is greedy; ``samples`` are drawn per prompt.
-
-    ``batch_size`` bounds memory and is no part of an answer's identity.
-    """
-
-    max_new_tokens: int = 32
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    samples: int = 1
-    batch_size: int = 96
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.samples < 1 or self.batch_size < 1:
-            raise ValueError("max_new_tokens, samples and batch_size must be at least 1")
-        if self.temperature < 0.0 or not 0.0 < self.top_p <= 1.0:
-            raise ValueError("temperature must be at least 0, top_p above 0 and at most 1")
-        if self.temperature == 0.0 and self.samples > 1:
-            raise ValueError("greedy decoding (temperature 0) has one completion per prompt; set samples to 1")
-
-    def identity(self) -> dict[str, object]:
-        """What of these settings can change an answer (its sample number and seed aside)."""
-        sampled = {"temperature": self.temperature, "top_p": self.top_p} if self.temperature > 0.0 else {}
-        return {"max_new_tokens": self.max_new_tokens, **sampled}
 
 
 @dataclass(frozen=True, slots=True)

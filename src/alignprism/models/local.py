@@ -7,7 +7,7 @@ killed and continued asks the same batches and gets the same numbers as one that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from alignprism.errors import Failure, InputError
 from alignprism.models import template
-from alignprism.models.decoding import Decoding, decode_batch, forward_options, left_padded, row_seed
+from alignprism.models.decoding import decode_batch, forward_options, left_padded, row_seed
+from alignprism.models.protocol import Answer, Decoding, Progress, Request
 from alignprism.models.spec import ResolvedModel
 from alignprism.models.store import Call, CallStore, call_key
 
-__all__ = ["Answer", "Decoding", "EngineError", "Likelihood", "LocalEngine", "Request", "load"]
-
-Progress = Callable[[int, int], None]
+__all__ = ["EngineError", "Likelihood", "LocalEngine", "load"]
 
 _LOGIT_BYTES = (
     512 * 2**20
@@ -38,25 +37,6 @@ _LOGIT_BYTES = (
 
 class EngineError(Failure):
     """A model could not answer. The message says which request and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A prompt to complete, as the user wrote it (the chat template is applied by the engine)."""
-
-    id: str
-    prompt: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One completion. ``n_tokens`` does not count the token that ended it; ``truncated`` if none did."""
-
-    request_id: str
-    sample: int
-    text: str
-    n_tokens: int
-    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +213,7 @@ class LocalEngine:
 
     @staticmethod
     def _answer(item: _Item, call: Call) -> Answer:
-        return Answer(item.request_id, item.sample, call.text, call.n_tokens, call.truncated)
+        return Answer(item.request_id, item.sample, call.text, call.n_tokens, call.truncated, call=call.key)
 
     def _pad_id(self) -> int:
         pad = self.tokenizer.pad_token_id

@@ -8,12 +8,12 @@ never tokenised again, because a merge across it would change the prompt that th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from jinja2.exceptions import TemplateError as JinjaError
 from transformers import PreTrainedTokenizerBase
 
 from alignprism.errors import InputError
+from alignprism.models.protocol import Asked, Message
 
 BASE_CHAT_TEMPLATE = (
     "{{ bos_token if bos_token else '' }}{% for message in messages %}"
@@ -34,17 +34,6 @@ _MARK = "alignprism"
 
 class TemplateError(InputError):
     """A chat template cannot be used for prompt and completion."""
-
-
-class Message(NamedTuple):
-    """One turn of a conversation; ``role`` is system, user or assistant."""
-
-    role: str
-    content: str
-
-
-Asked = str | Sequence[Message]
-"""What a model is asked: a conversation that waits for the model's turn, or a text, which is one user message."""
 
 
 def with_chat_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

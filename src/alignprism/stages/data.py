@@ -13,7 +13,8 @@ from alignprism.construct.prefer import Candidate, Made, candidates_of, general_
 from alignprism.judging.degenerate import degenerate
 from alignprism.judging.judges import ready
 from alignprism.judging.language import on_language
-from alignprism.models.local import Decoding, Request, load_tokenizer
+from alignprism.models.local import load_tokenizer
+from alignprism.models.protocol import Decoding, Request
 from alignprism.prompts.handling import forbidden
 from alignprism.prompts.select import select_prompts
 from alignprism.rows import Completion, Pair, Prompt, write_atomic

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from alignprism.models.identity import weights_digest
-from alignprism.models.local import Answer, Decoding, LocalEngine, load
+from alignprism.models.local import LocalEngine, load
+from alignprism.models.protocol import Answer, Decoding
 from alignprism.models.spec import ResolvedModel
 from alignprism.models.store import CallStore
 from alignprism.rows import Completion, content_id

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from alignprism.judging.judges import ready
 from alignprism.judging.verdicts import judge
-from alignprism.models.local import Decoding, LocalEngine, Request
+from alignprism.models.local import LocalEngine
+from alignprism.models.protocol import Decoding, Request
 from alignprism.rows import Completion, Prompt, ReferenceLikelihood, Verdict, by_id, read_rows
 from alignprism.stages.context import Context, evaluated_prompts
 from alignprism.stages.data import write_json

@@ -9,7 +9,8 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from alignprism.models.template import Asked, TemplateError, completion_ids, end_of_turn_id, prompt_ids
+from alignprism.models.protocol import Asked
+from alignprism.models.template import TemplateError, completion_ids, end_of_turn_id, prompt_ids
 from alignprism.rows import Pair, Prompt
 from alignprism.training.config import TrainConfig, TrainingError
 

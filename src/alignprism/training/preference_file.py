@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from alignprism.models.template import Asked, Message
+from alignprism.models.protocol import Asked, Message
 from alignprism.records import read_records
 from alignprism.rows import RowError, content_id
 from alignprism.training.examples import Side, Text
