@@ -1,0 +1,53 @@
+"""What every judge of harm is given and what it gives back: heads, models that are asked, guards, ensembles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from alignprism.models.protocol import Progress
+from alignprism.rows import Harm, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A completion to be judged, with what a judge may know of its prompt. `seed_id`: never retrieve from its cluster."""
+
+    id: str
+    prompt: str
+    completion: str
+    language: str
+    seed_id: str
+    scope: Scope | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HarmVerdict:
+    """What a judge says of one item.
+
+    ``score`` is P(harmful), where the judge has one. ``harm`` is undecidable where the reply could not be read or the judge
+    said so; `reason` then begins with what was wrong. ``calls``: keys of the replies in the call store.
+    """
+
+    item_id: str
+    harm: Harm
+    score: float | None = None
+    category: str | None = None
+    reason: str = ""
+    calls: tuple[str, ...] = ()
+
+
+class HarmJudge(Protocol):
+    """Anything that judges harm. ``digest`` says what it is: model, template, prompt language, notes, threshold."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def digest(self) -> str:
+        """What it is: two judges with one digest give the same verdicts."""
+
+    def judge(self, items: Sequence[Item], progress: Progress | None = None) -> Iterator[HarmVerdict]:
+        """One verdict per item, in the order of the items. Stored replies are not asked for again."""
