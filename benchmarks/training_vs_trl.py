@@ -229,6 +229,8 @@ def positions(pairs: Sequence[Example]) -> Figures:
     """Positions of one epoch over the real pairs: our planner's rows against TRL's collator's."""
     trainers: Any = importlib.import_module("trl.trainer.dpo_trainer")
     examples = cut(pairs, TRL_MAX_LENGTH)
+    completions = sum(len(e.chosen_ids) + len(e.side("rejected")) for e in examples)
+    least = {"transformer": completions + sum(len(e.prompt_ids) for e in examples), "head": completions}
     result: Figures = {"pairs": len(examples), "max_length": TRL_MAX_LENGTH}
     for size in (8, 32):
         plan = make_plan(
@@ -252,6 +254,8 @@ def positions(pairs: Sequence[Example]) -> Figures:
         result[f"batch_{size}"] = {
             "transformer_ratio": ratio,
             "head_ratio": mine["head"] / theirs["head"],
+            # No padding at all, every prompt once: what no trainer can go below without skipping tokens of the loss.
+            "floor": {part: least[part] / theirs[part] for part in least},
             # On CUDA TRL compacts the head's input only: the transformer runs the same padded rows.
             "transformer_ratio_cuda_count": ratio,
             "head_ratio_cuda_count": mine["head"] / theirs["head_on_cuda"],
