@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,3 +51,6 @@ class HarmJudge(Protocol):
 
     def judge(self, items: Sequence[Item], progress: Progress | None = None) -> Iterator[HarmVerdict]:
         """One verdict per item, in the order of the items. Stored replies are not asked for again."""
+
+    def check(self, languages: Iterable[str]) -> None:
+        """Called before the first call: raises InputError where this judge cannot be spoken to in one of the languages."""

@@ -42,6 +42,9 @@ class GuardSettings(Part):
     model: ModelSettings
     format: str = Field(description="how the guard is asked and read; see `alignprism judge list`")
     threshold: float = Field(default=0.5, gt=0, lt=1, description="P(harmful) from which an answer is harmful")
+    harmful_labels: list[str] = Field(
+        default=[], description="format `classifier`: its labels that mean harmful (empty: found by their names)"
+    )
 
 
 class EnsembleSettings(Part):

@@ -80,7 +80,8 @@ class Answer:
 
     ``n_tokens`` does not count the token that ended it; ``truncated`` if none did. ``filtered``: the provider's content
     filter withheld or cut it, which is something the system did and therefore data. ``call`` is its key in the call
-    store. ``log_probs`` are those of the answer's tokens, in nats, when they were asked for and offered.
+    store. ``log_probs`` are those of the answer's tokens, in nats, when they were asked for and offered; ``tokens`` are
+    the texts of these tokens, one for one, where the engine knows them (a judge's P(harmful) is read off its verdict word).
     """
 
     request_id: str
@@ -91,6 +92,7 @@ class Answer:
     filtered: bool = False
     call: str = ""
     log_probs: tuple[float, ...] | None = None
+    tokens: tuple[str, ...] | None = None
 
 
 Reason = Literal[
