@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alignprism.judging.settings import HeadSettings
 from alignprism.study import METHODS, SAMPLE, Study, StudyError, dump, keys, load, parse
 
 
@@ -49,6 +50,41 @@ def test_an_empty_study_is_all_defaults() -> None:
         ("judges:\n  preference: a\n  evaluation: a\n", 1, "judges", "allow_shared_judge: true"),
         ("methods: []\n", 1, "methods", "nothing to compare"),
         ("version: 2\n", 1, "version", "1"),
+        ("models:\n  base: {source: a, endpoint: {urls: [http://x/v1], model: m}}\n", 2, "models.base", "not both"),
+        (
+            "models:\n  base:\n    endpoint:\n      urls: [x]\n      model: m\n",
+            4,
+            "models.base.endpoint.urls",
+            "address",
+        ),
+        (
+            "models:\n  base:\n    endpoint:\n      model: m\n      urs: 1\n",
+            5,
+            "models.base.endpoint.urs",
+            "urls, model",
+        ),
+        (
+            "models:\n  base:\n    endpoint: {urls: [http://x], model: m}\n    ift: train\n",
+            4,
+            "models.base.ift",
+            "endpoint",
+        ),
+        ("models:\n  base: {endpoint: {urls: [http://x], model: m}}\nbaseline: base\n", 3, "baseline", "be trained"),
+        ("judges:\n  evaluation: 3\n", 2, "judges.evaluation", "kind: head, rubric"),
+        ("judges:\n  evaluation: {kind: rubrik}\n", 2, "judges.evaluation", "kind: head, rubric"),
+        ("judges:\n  evaluation:\n    kind: rubric\n    modl: 1\n", 4, "judges.evaluation.modl", "prompt_language"),
+        ("judges:\n  evaluation:\n    kind: head\n    head: [a]\n", 4, "judges.evaluation.head", "string"),
+        (
+            "judges:\n  evaluation:\n    kind: ensemble\n    members:\n      - {kind: head, head: a}\n"
+            "      - kind: guard\n        format: x\n        modell: y\n",
+            8,
+            "judges.evaluation.members.1.modell",
+            "format, threshold",
+        ),
+        ("judges:\n  pairwise: gpt\n", 2, "judges.pairwise", "dictionary"),
+        ("evaluation:\n  samples: 3\n", 2, "evaluation.samples", "temperature"),
+        ("evaluation:\n  translation:\n    sentence: 3\n", 3, "evaluation.translation.sentence", "sentences"),
+        ("budget:\n  max_cost: -1\n", 2, "budget.max_cost", "greater than or equal to 0"),
         ("seed: 0\nseed: 1\n", 2, "seed", "twice"),
     ],
 )
@@ -165,6 +201,40 @@ def test_what_is_written_out_reads_back_equal() -> None:
     assert parse(dump(Study())) == Study()
 
 
+SERVED = """\
+models:
+  base: {source: a}
+  served:
+    endpoint: {urls: [http://localhost:8000/v1/], model: m, price: {input: 1.5, output: 6}, extra: {reasoning: {effort: low}}}
+    family: llama
+judges:
+  preference: {kind: ensemble, rule: any, members: [{kind: head, head: x}, {kind: guard, model: {source: g}, format: f}]}
+  evaluation: {kind: rubric, template: own.txt, model: {endpoint: {urls: [http://a.example/v1], model: j}}}
+  pairwise: {model: {endpoint: {urls: [http://a.example/v1], model: j}}}
+generators: [base, served]
+"""
+
+
+def test_models_and_judges_behind_endpoints_are_written_out_and_read_back() -> None:
+    study = parse(SERVED)
+    assert study.models["served"].endpoint is not None
+    assert study.models["served"].endpoint.urls == ["http://localhost:8000/v1"]
+    assert study.judges.as_settings("preference").kind == "ensemble"
+    assert parse("").judges.as_settings("evaluation") == HeadSettings(head="e5-harm-v1")
+    assert parse(dump(study)) == study
+
+
+def test_files_of_judges_and_tasks_are_looked_up_beside_the_study(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(SERVED + "evaluation: {spm_model: spm.model}\n", encoding="utf-8")
+    with pytest.raises(StudyError, match=r"study.yaml:11: evaluation.spm_model: no file .*spm.model"):
+        load(path)
+    (tmp_path / "spm.model").write_bytes(b"x")
+    study = load(path)
+    assert study.evaluation.spm_model == str(tmp_path / "spm.model")
+    assert study.judges.evaluation.template == str(tmp_path / "own.txt")  # type: ignore[union-attr]
+
+
 NAMES = st.one_of(
     st.from_regex(r"[A-Za-z0-9._-]{1,12}", fullmatch=True), st.sampled_from(["null", "yes", "1", "1.5", "~", "0x1f"])
 ).filter(lambda name: name not in METHODS and name != "~")
@@ -195,7 +265,7 @@ def test_any_study_written_out_reads_back_equal(
             "training": {"sft_learning_rate": rate, "seeds": seeds},
             "languages": {"test": test},
             "data": {"redteam": sources[0], "benign": sources[1]},
-            "judges": {"pairwise": sources[2]},
+            "judges": {"pairwise": {"model": {"source": sources[2]}}},
         }
     )
     assert parse(dump(study)) == study
@@ -206,6 +276,8 @@ def test_every_key_has_a_description_and_is_written_out_with_it() -> None:
     for key, description in keys():
         assert description, key
         name = key.rsplit(".", 1)[-1]
+        if key.startswith("models.NAME.endpoint."):
+            continue  # the default model has none
         assert f"{name}:" in written, key
         assert f"# {description}" in written or key.startswith("models.NAME."), key
 

@@ -11,16 +11,22 @@ import typer
 from typer.core import TyperGroup
 
 from alignprism.study import Study, dump, keys
+from alignprism.study.writing import judge_keys
 
 
 def study_page() -> str:
     """``docs/study.md``: every key of the study file, and the whole file with defaults."""
     rows = "\n".join(f"| `{name}` | {description} |" for name, description in keys())
+    forms = "\n".join(f"| `{kind}` | `{name}` | {description} |" for kind, name, description in judge_keys())
     return (
         "# The study file\n\n"
         "Made from the code by `make docs`. `alignprism init` writes a file with every default; `--set key.subkey=value` "
         "overrides one value. Unknown keys are errors that name file, line and key.\n\n"
-        f"| key | meaning |\n|---|---|\n{rows}\n\n## All defaults\n\n```yaml\n{dump(Study())}```\n"
+        f"| key | meaning |\n|---|---|\n{rows}\n\n## A judge as a mapping\n\n"
+        "`judges.preference` and `judges.evaluation` take the name of a head, or a mapping with `kind` (head, rubric, guard, "
+        "ensemble) and the keys below; `judges.pairwise` takes the keys of `pairwise`. A `model`, `translator` or member is "
+        "written like an entry of `models`. The same mapping alone in a file is what `alignprism judge --judge FILE` reads.\n\n"
+        f"| kind | key | meaning |\n|---|---|---|\n{forms}\n\n## All defaults\n\n```yaml\n{dump(Study())}```\n"
     )
 
 

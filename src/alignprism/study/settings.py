@@ -1,22 +1,23 @@
-"""The study file: one typed model of what is to be done, with errors that name file, line and key.
-
-`load` reads YAML, applies ``--set`` overrides, checks everything that can be checked without touching a model, and
-returns a `Study`. Nothing downstream looks at raw YAML. `dump` writes every default out, which is what ``init`` does.
-"""
+"""What a study file says, as one typed model: every key with its meaning, its default and what it must agree with."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from alignprism.errors import InputError
+from alignprism.judging.settings import (
+    EnsembleSettings,
+    GuardSettings,
+    HeadSettings,
+    JudgeSettings,
+    PairwiseSettings,
+    RubricSettings,
+)
 from alignprism.languages import UnknownLanguage, language
+from alignprism.models.settings import ModelSettings, Part
 
 METHODS: tuple[str, ...] = ("sft-random", "sft-preferred", "dpo-ift", "dpo-sft", "merge-slerp", "merge-ties")
 Method = Literal["sft-random", "sft-preferred", "dpo-ift", "dpo-sft", "merge-slerp", "merge-ties"]
@@ -29,10 +30,6 @@ class StudyError(InputError):
     """The study cannot be used as it stands; the message names file, line, key and what is accepted."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 def _known_language(code: str) -> str:
     try:
         return language(code).code
@@ -43,7 +40,7 @@ def _known_language(code: str) -> str:
 LanguageCode = Annotated[str, AfterValidator(_known_language)]
 
 
-class Languages(_Part):
+class Languages(Part):
     """Which languages are trained and which are tested."""
 
     train: list[LanguageCode] = Field(
@@ -64,7 +61,7 @@ class Languages(_Part):
         return self
 
 
-class Data(_Part):
+class Data(Part):
     """Where prompts come from: `sample` (inside the package), a JSONL, CSV or Parquet file, or null for none."""
 
     redteam: str = Field(default=SAMPLE, description="red-team prompts: `sample` or a file")
@@ -79,28 +76,70 @@ class Data(_Part):
     )
 
 
-class ModelEntry(_Part):
-    """One model: what it is, and whether it must first be taught to follow instructions."""
+class ModelEntry(ModelSettings):
+    """One model: files here or a server, and whether it must first be taught to follow instructions."""
 
-    source: str = Field(description="`embedded:NAME`, a hub id, or a local folder (full model or LoRA adapter)")
-    adapter: str | None = Field(default=None, description="LoRA adapter on top: `embedded:NAME` or a folder")
     ift: Literal["none", "train"] = Field(
         default="none",
         description="`train`: first fine-tune on the general instructions (`ift` stage); `none`: as it is",
     )
 
+    @model_validator(mode="after")
+    def _trainable(self) -> ModelEntry:
+        if self.ift == "train" and self.source is None:
+            raise ValueError("ift: a model behind an endpoint cannot be trained; set it to none, or name its source")
+        return self
 
-class Judges(_Part):
+
+def _judge_name(judge: str | JudgeSettings) -> str:
+    return repr(judge) if isinstance(judge, str) else f"one and the same {judge.kind}"
+
+
+def _judge_kind(value: object) -> str | None:
+    """Which form a judge is written in; None for what is neither a name nor a mapping with a known kind."""
+    if isinstance(value, str):
+        return "name"
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return kind if kind in ("head", "rubric", "guard", "ensemble") else None
+
+
+Judge = Annotated[
+    Annotated[str, Tag("name")]
+    | Annotated[HeadSettings, Tag("head")]
+    | Annotated[RubricSettings, Tag("rubric")]
+    | Annotated[GuardSettings, Tag("guard")]
+    | Annotated[EnsembleSettings, Tag("ensemble")],
+    Discriminator(
+        _judge_kind,
+        custom_error_type="judge_kind",
+        custom_error_message="a judge is the name of a head, or a mapping with kind: head, rubric, guard or ensemble",
+    ),
+]
+
+
+class Judges(Part):
     """Three roles. Preference and evaluation must differ unless `allow_shared_judge` is true."""
 
-    preference: str = Field(default="gemma-harm-v1", description="judge head that ranks candidates into pairs")
-    evaluation: str = Field(default="e5-harm-v1", description="judge head that scores test completions")
-    pairwise: str | None = Field(
-        default=None, description="judge that compares two answers (win rate); null: no win rate is given"
+    preference: Judge = Field(
+        default="gemma-harm-v1",
+        description="ranks candidates into pairs: a shipped head, a head's folder, or a mapping (see below)",
+    )
+    evaluation: Judge = Field(
+        default="e5-harm-v1",
+        description="scores test completions: a shipped head, a head's folder, or a mapping (see below)",
+    )
+    pairwise: PairwiseSettings | None = Field(
+        default=None, description="a model that compares two answers (win rate); null: no win rate is given"
     )
 
+    def as_settings(self, role: Literal["preference", "evaluation"]) -> JudgeSettings:
+        """The judge of a role in its long form: a name means a head."""
+        judge = getattr(self, role)
+        settings: JudgeSettings = HeadSettings(head=judge) if isinstance(judge, str) else judge
+        return settings
 
-class Pairs(_Part):
+
+class Pairs(Part):
     """How preference pairs are made."""
 
     total: int = Field(default=48, ge=2, description="number of training pairs, safety and general together")
@@ -122,7 +161,7 @@ class Pairs(_Part):
     )
 
 
-class Training(_Part):
+class Training(Part):
     """How the policy is trained; one value serves SFT and DPO where both have it."""
 
     seeds: list[int] = Field(default=[0], min_length=1, description="one model per method and training seed")
@@ -165,7 +204,7 @@ class Training(_Part):
     checkpoint_every: int = Field(default=10, ge=1, description="optimiser steps between resumable checkpoints")
 
 
-class Merging(_Part):
+class Merging(Part):
     """How the methods `merge-slerp` and `merge-ties` join the general model (first) and the safety model (second)."""
 
     t: float = Field(default=0.5, ge=0, le=1, description="place on the arc: 0 is the general, 1 the safety model")
@@ -173,7 +212,7 @@ class Merging(_Part):
     scale: float = Field(default=1.0, gt=0, description="TIES: factor on the merged change")
 
 
-class Primary(_Part):
+class Primary(Part):
     """The one endpoint the study is about; every other figure is secondary or exploratory."""
 
     metric: Literal["harmful_change"] = Field(default="harmful_change", description="what is compared")
@@ -183,24 +222,54 @@ class Primary(_Part):
     set: Literal["redteam", "translated"] = Field(default="redteam", description="prompt set of the endpoint")
 
 
-class Evaluation(_Part):
+class Translation(Part):
+    """Translation to and from English as a task of every model, scored by chrF++ and BLEU."""
+
+    data: str | None = Field(
+        default=None,
+        description="parallel text: a file with `id`, `language`, `text` and `english`; null: no such task",
+    )
+    sentences: int = Field(default=100, ge=1, description="at most this many sentences per language")
+    max_new_tokens: int = Field(default=128, ge=4, description="length limit of a translation, in tokens")
+
+
+class Evaluation(Part):
     """How completions are made and compared."""
 
-    max_new_tokens: int = Field(default=32, ge=4, description="cap of greedy decoding; the truncated share is reported")
+    max_new_tokens: int = Field(default=32, ge=4, description="cap of decoding; the truncated share is reported")
     batch_size: int = Field(default=96, ge=1, description="prompts decoded together")
+    temperature: float = Field(default=0.0, ge=0, le=2, description="sampling temperature; 0: greedy")
+    samples: int = Field(
+        default=1, ge=1, description="completions per test prompt; several give the standard error over samples"
+    )
     bootstrap: int = Field(default=4000, ge=200, description="resamples of the cluster bootstrap")
+    translation: Translation = Translation()
+    spm_model: str | None = Field(
+        default=None, description="SentencePiece model of spBLEU (FLORES-200); null: spBLEU is not given"
+    )
     primary: Primary = Primary()
 
+    @model_validator(mode="after")
+    def _sampled(self) -> Evaluation:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError("samples: greedy decoding has one completion per prompt; set temperature above 0")
+        return self
 
-class Budget(_Part):
+
+class Budget(Part):
     """Hard limits."""
 
     max_minutes: float | None = Field(
         default=None, gt=0, description="refuse to start when the estimate is above this (null: no limit)"
     )
+    max_cost: float | None = Field(
+        default=None,
+        ge=0,
+        description="dollars: refuse to start when the estimate is above this, and ask nothing beyond it (null: no limit)",
+    )
 
 
-class Study(_Part):
+class Study(Part):
     """A study: languages, data, models, methods, judges, mixture, training, evaluation."""
 
     version: Literal[1] = Field(default=1, description="version of the study format")
@@ -245,8 +314,13 @@ class Study(_Part):
                 raise ValueError(f"models: {name!r} cannot be a name; use letters, digits, . _ - and no method's name")
         if self.judges.preference == self.judges.evaluation and not self.allow_shared_judge:
             raise ValueError(
-                f"judges: {self.judges.evaluation!r} is both preference and evaluation judge; name two different "
+                f"judges: {_judge_name(self.judges.evaluation)} is both preference and evaluation judge; name two different "
                 "judges, or set allow_shared_judge: true (the page will say so)"
+            )
+        if self.methods and self.models[self.baseline].source is None:
+            raise ValueError(
+                f"baseline: {self.baseline!r} is an endpoint and cannot be trained; name a baseline with a source, or "
+                "set methods: [] to compare only"
             )
         if self.methods and not self.generators:
             raise ValueError("generators: at least one model is needed to sample candidates from")
@@ -265,183 +339,3 @@ class Study(_Part):
         if not self.methods and len(self.models) < 2:
             raise ValueError("methods: nothing to train and only one model; there is nothing to compare")
         return self
-
-
-def _lines(node: yaml.Node | None, path: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
-    """Line number (from 1) of every key path in a composed YAML document; duplicate keys are errors."""
-    found: dict[tuple[Any, ...], int] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, key.value)
-            if here in found:
-                raise StudyError(f"{key.start_mark.line + 1}: {'.'.join(map(str, here))}: the key stands twice")
-            found[here] = key.start_mark.line + 1
-            found |= _lines(value, here)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            found[(*path, index)] = value.start_mark.line + 1
-            found |= _lines(value, (*path, index))
-    return found
-
-
-def _override(raw: dict[str, Any], assignment: str) -> None:
-    key, separator, text = assignment.partition("=")
-    if not separator or not key:
-        raise StudyError(f"--set {assignment}: write it as key.subkey=value")
-    place: dict[str, Any] = raw
-    *parents, last = key.split(".")
-    for parent in parents:
-        child = place.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise StudyError(f"--set {assignment}: {parent} is a value, not a section")
-        place = child
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise StudyError(f"--set {assignment}: {text!r} is not a YAML value") from error
-
-
-def _accepted(model: type[BaseModel], path: Sequence[Any]) -> str:
-    """The keys accepted where an unknown one was found."""
-    current: Any = model
-    for part in path:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            field = current.model_fields.get(str(part))
-            current = field.annotation if field else None
-        elif str(current).startswith("dict"):
-            current = ModelEntry
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return ", ".join(current.model_fields)
-    return ""
-
-
-def _explain(error: ValidationError, file: str, lines: dict[tuple[Any, ...], int], overrides: Sequence[str]) -> str:
-    first = error.errors()[0]
-    location = tuple(first["loc"])
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = f"unknown key; accepted here: {_accepted(Study, location[:-1])}"
-    elif first["type"] != "value_error" and not isinstance(first["input"], dict | list):
-        message = f"{message} (got {first['input']!r})"
-    named = re.match(r"([a-z_]+(?:\.[a-z_]+)*): ", message)
-    if named and first["type"] == "value_error":
-        # Checks across keys carry the key in their message: find its line too.
-        location = (*location, *named[1].split("."))
-        message = message[named.end() :]
-    key = ".".join(map(str, location))
-    overridden = [o.split("=")[0] for o in overrides]
-    made_by_override = location not in lines and any(o.startswith(f"{key}.") for o in overridden)
-    if made_by_override or any(o == key or key.startswith(f"{o}.") for o in overridden):
-        return f"--set {key}: {message}"
-    line = next((lines[location[:k]] for k in range(len(location), 0, -1) if location[:k] in lines), 1)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{file}:{line}: {key}: {message}{more}"
-
-
-def parse(text: str, file: str = "study.yaml", overrides: Sequence[str] = ()) -> Study:
-    """Make a study from YAML text.
-
-    Raises
-    ------
-    StudyError
-        no YAML, an unknown key, a wrong type or an inconsistent value: one message naming file, line, key and what
-        is accepted.
-    """
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{file}:{mark.line + 1}" if mark else file
-        raise StudyError(f"{where}: not readable as YAML: {getattr(error, 'problem', error)}") from error
-    if raw is None:
-        raw = {}
-    if not isinstance(raw, dict):
-        raise StudyError(f"{file}:1: a study is a mapping of keys to values; accepted: {', '.join(Study.model_fields)}")
-    try:
-        lines = _lines(node)
-    except StudyError as error:
-        raise StudyError(f"{file}:{error}") from error
-    except RecursionError as error:
-        raise StudyError(f"{file}:1: not a study: a YAML alias contains itself, or it is nested too deep") from error
-    for assignment in overrides:
-        _override(raw, assignment)
-    try:
-        return Study.model_validate(raw)
-    except ValidationError as error:
-        raise StudyError(_explain(error, file, lines, overrides)) from error
-
-
-def load(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study file; see `parse`. Data files are looked up relative to the study's folder."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise StudyError(f"{path}: no such file; `alignprism init {path.name}` writes one") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    study = parse(text, str(path), overrides)
-    return _absolute_data(study, path, text)
-
-
-def _absolute_data(study: Study, path: Path, text: str) -> Study:
-    changed: dict[str, str] = {}
-    for key in ("redteam", "translated", "benign", "general"):
-        value = getattr(study.data, key)
-        if value is None or value == SAMPLE:
-            continue
-        file = (path.parent / value).resolve()
-        if not file.is_file():
-            line = _lines(yaml.compose(text, Loader=yaml.SafeLoader)).get(("data", key), 1)
-            raise StudyError(
-                f"{path}:{line}: data.{key}: no file {file}; accepted: `sample`, or a .jsonl, .csv or .parquet file, "
-                "relative to the study file"
-            )
-        changed[key] = str(file)
-    return study.model_copy(update={"data": study.data.model_copy(update=changed)}) if changed else study
-
-
-def dump(study: Study) -> str:
-    """The study as YAML with every default written out and each key's meaning as a comment."""
-    return "\n".join(_dump_part(study, 0)) + "\n"
-
-
-def _dump_part(part: BaseModel, depth: int) -> list[str]:
-    pad = "  " * depth
-    rows: list[str] = []
-    for name, field in type(part).model_fields.items():
-        value = getattr(part, name)
-        comment = f"  # {_meaning(field)}"
-        if isinstance(value, BaseModel):
-            rows += [f"{pad}{name}:{comment}", *_dump_part(value, depth + 1)]
-        elif isinstance(value, dict):
-            rows.append(f"{pad}{name}:{comment}")
-            for key, entry in value.items():
-                rows += [f"{pad}  {_scalar(key)}:", *_dump_part(entry, depth + 2)]
-        else:
-            rows.append(f"{pad}{name}: {_scalar(value)}{comment}")
-    return rows
-
-
-def _meaning(field: FieldInfo) -> str:
-    """What a key is for: its own description, or its section's."""
-    return field.description or (getattr(field.annotation, "__doc__", None) or "").split("\n")[0]
-
-
-def _scalar(value: object) -> str:
-    """One value on one line of YAML, quoted where it would read as something else."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
-    return text.rstrip("\n").removesuffix("\n...")  # no bare strip: it would eat a no-break space that is the value
-
-
-def keys(model: type[BaseModel] = Study, prefix: str = "") -> list[tuple[str, str]]:
-    """Every key of the study file with its description, for the docs test."""
-    found: list[tuple[str, str]] = []
-    for name, field in model.model_fields.items():
-        annotation: Any = field.annotation
-        found.append((f"{prefix}{name}", _meaning(field)))
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            found += keys(annotation, f"{prefix}{name}.")
-        elif name == "models":
-            found += keys(ModelEntry, f"{prefix}models.NAME.")
-    return found
