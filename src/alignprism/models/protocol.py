@@ -23,16 +23,22 @@ Asked = str | Sequence[Message]
 """What a model is asked: a conversation that waits for the model's turn, or a text, which is one user message."""
 
 
+Role = Literal["completion", "judge", "pairwise", "translate"]
+"""What a call is made for; kept beside it, so that `alignprism calls check` can say what each one was."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A prompt to complete, as the user wrote it: the engine applies the chat template.
 
-    With ``plain`` the prompt must be a text, and the model continues it as it stands, without a template.
+    With ``plain`` the prompt must be a text, and the model continues it as it stands, without a template. ``role`` says
+    what the answer is for; it changes no answer.
     """
 
     id: str
     prompt: Asked
     plain: bool = False
+    role: Role = "completion"
 
     def __post_init__(self) -> None:
         if self.plain and not isinstance(self.prompt, str):
