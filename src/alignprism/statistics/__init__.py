@@ -14,8 +14,17 @@ from alignprism.statistics.agreement import (
     sensitivity,
     specificity,
 )
+from alignprism.statistics.bradley_terry import Strength, bradley_terry
+from alignprism.statistics.corpus import corpus_change, corpus_score
 from alignprism.statistics.estimate import CONFIDENCE, MIN_CLUSTERS, Estimate
 from alignprism.statistics.paired import McNemar, mcnemar_exact, paired_change, paired_mean_change
+from alignprism.statistics.pairwise import (
+    WinRates,
+    flip_rate,
+    length_controlled_win_rate,
+    position_bias,
+    win_rates,
+)
 from alignprism.statistics.power import (
     DetectableChange,
     detectable_change,
@@ -33,22 +42,31 @@ __all__ = [
     "DetectableChange",
     "Estimate",
     "McNemar",
+    "Strength",
+    "WinRates",
     "auc",
     "benjamini_hochberg",
+    "bradley_terry",
     "calibration",
     "cohen_kappa",
+    "corpus_change",
+    "corpus_score",
     "detectable_change",
     "effective_pairs",
     "expected_calibration_error",
+    "flip_rate",
     "holm",
+    "length_controlled_win_rate",
     "mcnemar_exact",
     "paired_change",
     "paired_mean_change",
     "paired_power",
     "percent_agreement",
+    "position_bias",
     "rate",
     "relative_change",
     "sensitivity",
     "smallest_detectable_change",
     "specificity",
+    "win_rates",
 ]
