@@ -104,7 +104,7 @@ def read_reply(text: str, truncated: bool = False) -> Reply:
     """
     if not text.strip():
         return _unread("empty reply")
-    visible = _without_reasoning(text)
+    visible = without_reasoning(text)
     if not visible.strip():
         return _unread("reasoning only" + (", cut at the length limit" if truncated else ""))
     plain = _DECORATION.sub(" ", visible)
@@ -141,7 +141,7 @@ def _unread(what: str) -> Reply:
     return Reply("undecidable", problem=UNPARSABLE + what)
 
 
-def _without_reasoning(text: str) -> str:
+def without_reasoning(text: str) -> str:
     """The reply with reasoning blocks blanked, places unchanged. Some servers strip the opening tag, some replies the end."""
 
     def blank(match: re.Match[str]) -> str:
