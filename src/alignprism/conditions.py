@@ -21,7 +21,7 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 FIELDS = ("estimate", "low", "high", "p", "p_adjusted", "n", "clusters")
-FILTERS = ("model", "baseline", "language", "scope", "category", "set", "estimand", "family", "judge")
+FILTERS = ("model", "baseline", "language", "scope", "category", "set", "estimand", "family", "judge", "correction")
 
 
 class ConditionError(InputError):
@@ -33,7 +33,8 @@ class Condition:
     """``metric[key=value,...].field op number``.
 
     A key that is not named means the whole: language, scope and category empty, set ``redteam`` (for over-refusal
-    ``benign``, for refusal, likelihood and win rate ``general``), every model but the baseline.
+    ``benign``, for refusal, likelihood and win rate ``general``), every model but the baseline, as the judge says it
+    (``correction=corrected`` and ``correction=human only`` are there once people have labelled).
     """
 
     text: str
@@ -95,6 +96,7 @@ def matching(condition: Condition, rows: Sequence[Mapping[str, Any]], baseline: 
         if row["metric"] == condition.metric
         and all(row[key] == value for key, value in filters.items())
         and ("model" in filters or row["model"] != baseline)
+        and ("correction" in filters or str(row.get("correction", "none")).startswith("none"))
     ]
     if not found:
         metrics = ", ".join(sorted({str(row["metric"]) for row in rows}))

@@ -30,6 +30,7 @@ PLAN = LabelPlan(
         Item(name, f"c{n}", f"p{n}", "base", "en", "harmful" if n < 2 else "harmless", 0.2 if n < 2 else 0.05)
         for n, name in enumerate(NAMES)
     ),
+    population={f"c{n}": "harmful" if n < 10 else "harmless" for n in range(50)},
 )
 
 

@@ -22,7 +22,7 @@ _SECONDARY = {
 def with_family(row: Figure, settings: Settings) -> Figure:
     """The figure with its family: the primary endpoint, what was named before, or (as it is) exploratory."""
     whole = row.language is None and row.scope is None and row.category is None
-    tested = whole and row.estimand == PAIRED
+    tested = whole and row.estimand == PAIRED and row.correction.startswith("none")
     if (
         tested
         and row.metric == "harmful_change"
@@ -45,11 +45,19 @@ def adjusted(rows: Sequence[Figure]) -> list[Figure]:
     return result
 
 
-def find(rows: Sequence[Figure], metric: str, model: str, prompt_set: str, estimand: str | None = None) -> Figure:
-    """The whole-set figure of a metric; a missing one is a figure with a reason."""
+def find(
+    rows: Sequence[Figure],
+    metric: str,
+    model: str,
+    prompt_set: str,
+    estimand: str | None = None,
+    correction: str = "none",
+) -> Figure:
+    """The whole-set figure of a metric, as the judge says it unless a `correction` is named; a missing one is a figure
+    with a reason."""
     for row in rows:
         whole = row.language is None and row.scope is None and row.category is None
         same = (row.metric, row.model, row.set) == (metric, model, prompt_set)
-        if whole and same and estimand in (None, row.estimand):
+        if whole and same and estimand in (None, row.estimand) and row.correction.startswith(correction):
             return row
     return Figure(metric, estimand or "", model, set=prompt_set, reason="not measured in this run")

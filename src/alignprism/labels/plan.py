@@ -7,7 +7,7 @@ only be worked out with it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,7 +50,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class LabelPlan:
-    """What was drawn. ``models``: one (its rate), or the baseline and one other (the change between them)."""
+    """What was drawn. ``models``: one (its rate), or the baseline and one other (the change between them).
+
+    ``population`` holds the stratum of every completion that could have been drawn, by its id: verdicts may be made anew
+    by another judge, but the labels were drawn by these.
+    """
 
     id: str
     created: str
@@ -62,6 +66,7 @@ class LabelPlan:
     judge_digest: str
     strata: tuple[Stratum, ...]
     items: tuple[Item, ...]
+    population: Mapping[str, str]
 
     @property
     def languages(self) -> tuple[str, ...]:

@@ -49,9 +49,14 @@ class Figures:
         category: str | None = None,
         set: str = "redteam",
         estimand: str = "",
+        correction: str = "none",
     ) -> Figure:
-        """The figure of one slice; `estimand` picks among several by a phrase, else the one that bounds nothing."""
+        """The figure of one slice; `estimand` picks among several by a phrase, else the one that bounds nothing.
+
+        `correction` is how it was made good by human labels: by default not at all, which is what the judge says.
+        """
         found = self._index.get((metric, model, language, scope, category, set), [])
+        found = [figure for figure in found if figure.correction.startswith(correction)]
         if estimand:
             found = [figure for figure in found if estimand in figure.estimand]
         else:
