@@ -35,6 +35,27 @@ def test_serbian_counts_in_cyrillic_and_croatian_counts_as_serbian() -> None:
     assert on_language("Pekarnica na uglu otvara se rano i svako jutro prodaje topao kruh.", "sr").on_language is True
 
 
+@pytest.mark.parametrize("text", ["Он је већ тамо, зар не?", "Ко је твој најбољи пријатељ?", "Нисам ништа рекао."])
+def test_short_serbian_in_cyrillic_is_not_russian(text: str) -> None:
+    assert on_language(text, "ru").on_language is False
+    assert on_language(text, "sr").on_language is True
+
+
+@pytest.mark.parametrize("text", ["Он уже там, не так ли?", "Кто твой лучший друг?", "Я ничего не говорил."])
+def test_short_russian_is_not_serbian(text: str) -> None:
+    assert on_language(text, "sr").on_language is False
+    assert on_language(text, "ru").on_language is True
+
+
+def test_a_quoted_russian_word_leaves_serbian_in_latin_serbian() -> None:
+    assert on_language("Ruska reč „нельзя“ znači da nešto ne sme da se uradi u toj kući.", "sr").on_language is True
+
+
+@pytest.mark.parametrize("code", ["hr", "bs", "sh"])
+def test_standard_varieties_of_one_language_pass_for_each_other(code: str) -> None:
+    assert on_language(SENTENCES["sr"], code).on_language is True
+
+
 def test_filipino_code_is_tagalog() -> None:
     assert on_language(SENTENCES["tl"], "fil").on_language is True
 
