@@ -161,24 +161,61 @@ def _robust_t(sums: Floats, n: int, confidence: float, within: tuple[float, floa
 def _adjusted_t(
     before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_], sums: Floats, confidence: float
 ) -> Estimate:
+    return _bonett_price(
+        float((after & ~before).mean()), float((before & ~after).mean()), sums, len(before), confidence
+    )
+
+
+def _bonett_price(
+    up: float, down: float, sums: Floats, n: int, confidence: float, design: str = "clustered", unlabelled: float = 1.0
+) -> Estimate:
     """Bonett and Price (2012, J. Educational and Behavioral Statistics 37:479), on the effective size, with t.
 
     One row is added to each discordant cell, so that the interval has a width when nothing, or next to nothing,
-    changed.
+    changed. Columns of ``sums``: change and size of each cluster, sizes adding up to ``n``.
     """
-    n, groups = len(before), len(sums)
-    up, down = float((after & ~before).mean()), float((before & ~after).mean())
+    groups = len(sums)
     change = up - down
     robust = linearised_variance((sums[:, 0] - change * sums[:, 1]) / n)
-    effective = bounded_effective_size(n, robust, (up + down - change**2) / n, sums[:, 1])
+    effective = bounded_effective_size(n, robust, (up + down - change**2) / n, sums[:, 1]) / unlabelled
     up, down = (up * effective + 1) / (effective + 2), (down * effective + 1) / (effective + 2)
     error = math.sqrt((up + down - (up - down) ** 2) / (effective + 2))
     half = float(stats.t.isf((1 - confidence) / 2, groups - 1)) * error
     p_value = 2 * float(stats.t.sf(abs(up - down) / error, groups - 1))
     return enclosing(
-        change, up - down - half, up - down + half, n, groups, f"Bonett-Price t on {groups - 1} df, clustered",
+        change, up - down - half, up - down + half, n, groups, f"Bonett-Price t on {groups - 1} df, {design}",
         within=(-1, 1), p_value=p_value,
     )  # fmt: skip
+
+
+def adjusted_change(
+    up: npt.ArrayLike,
+    down: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    clusters: npt.ArrayLike,
+    confidence: float = CONFIDENCE,
+    unlabelled: float = 1.0,
+) -> Estimate:
+    """Weighted mean of ``up - down``, the shares of each row true only after and only before; all (n,), 0 to 1.
+
+    The adjusted interval of `paired_change`, for few labels. ``weights`` are one over the inclusion probabilities;
+    ``unlabelled``, the share of the population that was not drawn, is the finite population correction.
+    """
+    rise, fall = as_floats(up, "up"), as_floats(down, "down")
+    weight = as_floats(weights, "weights")
+    same_length(up=rise, down=fall, weights=weight)
+    n = len(rise)
+    index, groups = cluster_index(clusters, n)
+    if n == 0:
+        return nothing(0, 0, "no rows")
+    weight = weight * (n / weight.sum())
+    more, less = float(weight @ rise) / n, float(weight @ fall) / n
+    if unlabelled <= 0:
+        return enclosing(more - less, more - less, more - less, n, groups, "every row is labelled", within=(-1, 1))
+    if groups < MIN_CLUSTERS:
+        return too_few_clusters(more - less, n, groups)
+    sums = totals(index, groups, weight * (rise - fall), weight)
+    return _bonett_price(more, less, sums, n, confidence, "weighted, clustered", unlabelled)
 
 
 def _studentised_bootstrap(

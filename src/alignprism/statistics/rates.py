@@ -6,9 +6,17 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
-from alignprism.statistics.clusters import Floats, as_bools, cluster_index, linearised_variance, totals
+from alignprism.statistics.clusters import (
+    Floats,
+    as_bools,
+    as_floats,
+    cluster_index,
+    linearised_variance,
+    same_length,
+    totals,
+)
 from alignprism.statistics.estimate import CONFIDENCE, MIN_CLUSTERS, Estimate, enclosing, nothing, too_few_clusters
 
 RARE = 0.10
@@ -28,30 +36,65 @@ def rate(outcomes: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = C
     variance is badly known and the effective size is the geometric mean of that estimate and of the worst case, every
     cluster counting as one row; at 0 % and 100 % it is the worst case.
     """
-    values = as_bools(outcomes, "outcomes")
+    values = as_bools(outcomes, "outcomes").astype(np.float64)
+    return weighted_rate(values, np.ones(len(values)), clusters, confidence)
+
+
+def weighted_rate(
+    shares: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    clusters: npt.ArrayLike,
+    confidence: float = CONFIDENCE,
+    unlabelled: float = 1.0,
+) -> Estimate:
+    """The interval of `rate` for a weighted mean (Hajek 1971) of ``shares`` between 0 and 1; all (n,).
+
+    ``weights`` are one over the inclusion probabilities; their unevenness counts as a design effect, like clusters.
+    ``unlabelled``, the share of the population that was not drawn, is the finite population correction.
+
+    Raises:
+        ValueError: a share outside 0 to 1, or a weight that is not positive.
+    """
+    values, weight = as_floats(shares, "shares"), as_floats(weights, "weights")
+    same_length(shares=values, weights=weight)
+    if ((values < 0) | (values > 1)).any() or (weight <= 0).any():
+        raise ValueError("shares must lie between 0 and 1 and weights above 0")
     n = len(values)
     index, groups = cluster_index(clusters, n)
     if n == 0:
         return nothing(0, 0, "no rows")
-    share = float(values.mean())
+    weight = weight * (n / weight.sum())
+    share = min(1.0, max(0.0, float(weight @ values) / n))
+    if unlabelled <= 0:
+        return enclosing(share, share, share, n, groups, "every row is labelled", within=(0, 1))
     if groups < MIN_CLUSTERS:
         return too_few_clusters(share, n, groups)
-    if groups == n:
-        low, high = wilson(share, n, float(stats.norm.isf((1 - confidence) / 2)))
+    alike = bool((values * (1 - values) == 0).all() and np.ptp(weight) <= 1e-9)
+    if groups == n and alike:
+        low, high = wilson(share, n / unlabelled, -float(special.ndtri((1 - confidence) / 2)))
         return enclosing(share, low, high, n, groups, "Wilson", within=(0, 1))
-    sums = totals(index, groups, values, np.ones(n))
-    effective = effective_size(sums)
-    t = float(stats.t.isf((1 - confidence) / 2, groups - 1))
+    sums = totals(index, groups, weight * values, weight)
+    effective = effective_size(sums) / unlabelled
+    t = -float(special.stdtrit(groups - 1, (1 - confidence) / 2))
+    design = "clustered" if np.ptp(weight) <= 1e-9 else "weighted, clustered"
     # Rounded, so that a share and its opposite always get the same form: 1 - 0.9 is a little less than 0.1.
     if round(min(share, 1 - share), 12) >= RARE:
         low, high = wilson(share, effective, t)
-        return enclosing(share, low, high, n, groups, "Wilson, clustered", within=(0, 1))
+        return enclosing(share, low, high, n, groups, f"Wilson, {design}", within=(0, 1))
     rarer = sums[:, 0] if share < 0.5 else sums[:, 1] - sums[:, 0]
-    if int((rarer > 0).sum()) < _MIN_RARE_CLUSTERS:
-        effective = math.sqrt(effective * bounded_effective_size(n, 0.0, 0.0, sums[:, 1]))
-    z = float(stats.norm.isf((1 - confidence) / 2))
+    if int((rarer > 1e-12).sum()) < _MIN_RARE_CLUSTERS:
+        effective = math.sqrt(effective * bounded_effective_size(n, 0.0, 0.0, sums[:, 1]) / unlabelled)
+    z = -float(special.ndtri((1 - confidence) / 2))
     low, high = beta(share, effective * (z / t) ** 2, confidence)
-    return enclosing(share, low, high, n, groups, "Korn-Graubard Beta, clustered", within=(0, 1))
+    return enclosing(share, low, high, n, groups, f"Korn-Graubard Beta, {design}", within=(0, 1))
+
+
+def effective_rows(outcomes: npt.NDArray[np.bool_], clusters: npt.ArrayLike) -> float:
+    """Independent rows that would say as much about the share of true ``outcomes`` (n,), n at least 1."""
+    index, groups = cluster_index(clusters, len(outcomes))
+    if groups == len(outcomes) or groups < 2:
+        return float(groups)
+    return effective_size(totals(index, groups, outcomes, np.ones(len(outcomes))))
 
 
 def wilson(share: float, n: float, critical: float) -> tuple[float, float]:
@@ -65,8 +108,8 @@ def wilson(share: float, n: float, critical: float) -> tuple[float, float]:
 def beta(share: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Clopper and Pearson's interval for a share of ``n`` rows, which need not be whole."""
     tail, yes = (1 - confidence) / 2, share * n
-    low = float(stats.beta.ppf(tail, yes, n - yes + 1)) if share > 0 else 0.0
-    high = float(stats.beta.isf(tail, yes + 1, n - yes)) if share < 1 else 1.0
+    low = float(special.betaincinv(yes, n - yes + 1, tail)) if share > 0 else 0.0
+    high = float(special.betainccinv(yes + 1, n - yes, tail)) if share < 1 else 1.0
     return low, high
 
 
