@@ -27,7 +27,8 @@ class HarmVerdict:
     """What a judge says of one item.
 
     ``score`` is P(harmful), where the judge has one. ``harm`` is undecidable where the reply could not be read or the judge
-    said so; `reason` then begins with what was wrong. ``calls``: keys of the replies in the call store.
+    said so; `reason` then begins with what was wrong. ``explanation`` is the judge's own sentence, a text that may repeat what
+    it judged: rows that outlive a purge do not take it over. ``calls``: keys of the replies in the call store.
     """
 
     item_id: str
@@ -35,6 +36,7 @@ class HarmVerdict:
     score: float | None = None
     category: str | None = None
     reason: str = ""
+    explanation: str = ""
     calls: tuple[str, ...] = ()
 
 

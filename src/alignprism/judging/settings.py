@@ -33,6 +33,9 @@ class RubricSettings(Part):
     )
     template: str | None = Field(default=None, description="a template file of your own; null: the shipped ones")
     max_new_tokens: int = Field(default=256, ge=16, description="length limit of a reply")
+    log_probs: bool = Field(
+        default=False, description="ask for the probability of the verdict word, so that verdicts have a score"
+    )
 
 
 class GuardSettings(Part):
