@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from alignprism.errors import InputError
+from alignprism.judging.asking import calls_of, no_reply, replies_in_order
 from alignprism.judging.preferences import Place, read_preference, words_digest
 from alignprism.judging.settings import PairwiseSettings
 from alignprism.judging.template_file import (
@@ -127,20 +128,22 @@ class PairwiseJudge:
                     f"{', '.join(templates)}); use prompt_language: english or a template of your own"
                 )
 
-    def requests(self, matchups: Sequence[Matchup]) -> Iterator[Request]:
-        """What the engine is asked: two requests per matchup whose answers differ."""
+    def requests(self, matchup: Matchup) -> list[Request]:
+        """What the engine is asked: both orders, or nothing when the answers are the same text."""
+        if matchup.identical:
+            return []
         templates = self._templates()
-        for matchup in matchups:
-            if matchup.identical:
-                continue
-            template = templates.get("*") or templates[language(matchup.language).code]
-            for order in _ORDERS:
-                yield Request(f"{_key(matchup)}/{order}", _rendered(template, matchup, order), role="pairwise")
+        template = templates.get("*") or templates[language(matchup.language).code]
+        return [
+            Request(f"{_key(matchup)}/{order}", _rendered(template, matchup, order), role="pairwise")
+            for order in _ORDERS
+        ]
 
     def compare(self, matchups: Sequence[Matchup], progress: Progress | None = None) -> Iterator[Comparison]:
         """Two comparisons per matchup, order ab then ba, in the order of the matchups. Stored replies cost no call.
 
-        A reply that cannot be read, a filtered one and a call without an answer are undecidable; `reason` says which.
+        A reply that cannot be read, a withheld one and a call without an answer are undecidable; `reason` says which.
+        `progress` is called with (matchups done, all matchups).
 
         Raises
         ------
@@ -148,25 +151,15 @@ class PairwiseJudge:
             see `check`.
         """
         self.check(matchups)
-        expected = len(_ORDERS) * sum(not matchup.identical for matchup in matchups)
-        count = None if progress is None else lambda done, _: progress(done, expected)  # requests stream: no length
-        outcomes = iter(self.engine.complete(self.requests(matchups), self._decoding, count))
-        waiting: dict[str, Outcome] = {}
-        for matchup in matchups:
-            for order in _ORDERS:
-                if matchup.identical:
-                    yield self._row(matchup, order, "tie", IDENTICAL, ())
-                    continue
-                key = f"{_key(matchup)}/{order}"
-                while key not in waiting:  # engines answer in any order
-                    outcome = next(outcomes, None)
-                    if outcome is None:
-                        raise RuntimeError(f"engine {self.name}: no outcome for request {key!r}")
-                    waiting[outcome.request_id] = outcome
-                place, reason, call = _read(waiting.pop(key))
-                yield self._row(matchup, order, _side(place, order), reason, (call,) if call else ())
-        for outcome in outcomes:  # an engine read to its end has closed what it opened
-            raise RuntimeError(f"engine {self.name}: an outcome that was not asked for: {outcome.request_id!r}")
+        asked = [self.requests(matchup) for matchup in matchups]
+        replies = replies_in_order(self.engine, asked, self._decoding, progress)
+        for matchup, outcomes in zip(matchups, replies, strict=True):
+            if not outcomes:
+                yield from (self._row(matchup, order, "tie", IDENTICAL, ()) for order in _ORDERS)
+                continue
+            for order, outcome in zip(_ORDERS, outcomes, strict=True):
+                place, reason = _read(outcome)
+                yield self._row(matchup, order, _side(place, order), reason, calls_of([outcome]))
 
     def _row(
         self,
@@ -192,14 +185,13 @@ def _side(place: Place, order: Order) -> Preferred:
     return "a" if (place == "first") == (order == "ab") else "b"
 
 
-def _read(outcome: Outcome) -> tuple[Place, str, str]:
-    """Place, reason and call of one outcome."""
-    if not isinstance(outcome, Answer):
-        return "undecidable", f"no answer: {outcome.reason}", outcome.call
-    if outcome.filtered:
-        return "undecidable", "filtered: the provider withheld the judge's reply", outcome.call
+def _read(outcome: Outcome) -> tuple[Place, str]:
+    """Which answer one reply prefers, and why."""
+    nothing = no_reply(outcome)
+    if nothing or not isinstance(outcome, Answer):
+        return "undecidable", nothing
     found = read_preference(outcome.text, outcome.truncated)
-    return found.place, found.problem or found.explanation, outcome.call
+    return found.place, found.problem or found.explanation
 
 
 def _rendered(template: JudgeTemplate, matchup: Matchup, order: Order) -> str:
