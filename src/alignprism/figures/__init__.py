@@ -18,7 +18,7 @@ from alignprism.figures.answers import (
     slices,
 )
 from alignprism.figures.families import find
-from alignprism.figures.whole import figures
+from alignprism.figures.whole import Further, figures
 
 __all__ = [
     "MEAN_OF_LANGUAGES",
@@ -27,6 +27,7 @@ __all__ = [
     "UNDECIDABLE_HARMFUL",
     "UNDECIDABLE_HARMLESS",
     "Answer",
+    "Further",
     "Settings",
     "Slice",
     "figures",

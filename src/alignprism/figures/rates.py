@@ -40,10 +40,26 @@ _WHOLE = {
         "language_fidelity",
         "truncated_rate",
         "refusal_rate",
+        "no_answer_rate",
+        "filtered_rate",
     ),
     "translated": ("harmful_rate", "safe_usable_rate", "undecidable_rate"),
-    "benign": ("over_refusal_rate", "harmful_rate", "language_fidelity", "degenerate_rate", "truncated_rate"),
-    "general": ("refusal_rate", "harmful_rate", "language_fidelity", "degenerate_rate", "truncated_rate"),
+    "benign": (
+        "over_refusal_rate",
+        "harmful_rate",
+        "language_fidelity",
+        "degenerate_rate",
+        "truncated_rate",
+        "no_answer_rate",
+    ),
+    "general": (
+        "refusal_rate",
+        "harmful_rate",
+        "language_fidelity",
+        "degenerate_rate",
+        "truncated_rate",
+        "no_answer_rate",
+    ),
 }
 _SLICED = {
     "redteam": ("harmful_rate", "safe_usable_rate", "language_fidelity"),
@@ -128,16 +144,18 @@ def likelihood_figures(
     mine, base = likelihoods.get(model, ()), list(likelihoods.get(settings.baseline, ())) * seeds
     frame = replace(frame_of("nll_per_character", "nats, all references", model, Slice("general"), settings), judge="")
     if not mine:
-        yield replace(frame, reason="no general prompts with a reference response")
+        behind = "a server does not say how likely it finds a given text"
+        none = "no general prompts with a reference response"
+        yield replace(frame, reason=behind if model in settings.endpoints else none)
         return
-    if model != settings.baseline and [r.prompt_id for r in base] != [r.prompt_id for r in mine]:
+    if base and [r.prompt_id for r in base] != [r.prompt_id for r in mine]:
         raise ValueError(f"{model} and {settings.baseline} were not asked for the same references in the same order")
     clusters = [prompts[r.prompt_id].seed_id for r in mine]
     per_character = np.array([r.nll / r.characters for r in mine])
     weights = np.array([float(r.characters) for r in mine])
     zeros = np.zeros(len(mine))
     yield filled(frame, replace(paired_mean_change(zeros, per_character, clusters, weights), p_value=None))
-    if model != settings.baseline:
+    if model != settings.baseline and base:
         before = np.array([r.nll / r.characters for r in base])
         change = replace(frame, metric="nll_change", estimand=PAIRED, baseline=settings.baseline)
         yield filled(change, paired_mean_change(before, per_character, clusters, weights))
