@@ -6,7 +6,7 @@ import pytest
 from babel import Locale
 from babel.localedata import locale_identifiers
 
-from alignprism.languages import UnknownLanguage, language
+from alignprism.languages import UnknownLanguage, find_language, language
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,24 @@ def test_direction_and_name_agree_with_cldr_for_every_language_it_describes(code
 def test_what_is_no_language_is_refused_with_an_example(code: str) -> None:
     with pytest.raises(UnknownLanguage, match="such as 'hi'"):
         language(code)
+
+
+@pytest.mark.parametrize(
+    ("label", "code"),
+    [
+        ("hi", "hi"),
+        ("hin", "hi"),
+        ("Hindi", "hi"),
+        ("arb", "ar"),
+        ("pt-BR", "pt"),
+        ("zh_Hans", "zh"),
+        ("Filipino", "tl"),
+    ],
+)
+def test_any_label_that_data_sets_use_finds_its_language(label: str, code: str) -> None:
+    assert find_language(label).code == code
+
+
+def test_a_label_of_no_language_says_what_is_accepted() -> None:
+    with pytest.raises(UnknownLanguage, match="'Klingonese' is no language known to CLDR; use a BCP-47 code"):
+        find_language("Klingonese")

@@ -29,6 +29,7 @@ from alignprism.rows import (
     Label,
     Pair,
     Prompt,
+    Rating,
     ReferenceLikelihood,
     RowError,
     Verdict,
@@ -40,7 +41,7 @@ from alignprism.rows import (
     write_rows,
 )
 
-ROW_TYPES: list[type[Any]] = [Prompt, Completion, Pair, Verdict, ReferenceLikelihood, Comparison, Label, Figure]
+ROW_TYPES: list[type[Any]] = [Prompt, Completion, Pair, Verdict, ReferenceLikelihood, Comparison, Label, Rating, Figure]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 

@@ -55,3 +55,33 @@ def language(code: str) -> Language:
         name = code
     scripts = _MORE_SCRIPTS.get(code, (script,))
     return Language(code, name, scripts, "rtl" if scripts[0] in _RIGHT_TO_LEFT else "ltr")
+
+
+@cache
+def find_language(label: str) -> Language:
+    """Look a language up by any label that data sets use: ``hi``, ``pt-BR``, ``zh_Hans``, ``arb`` (ISO 639-3), ``Hindi``.
+
+    Raises
+    ------
+    UnknownLanguage
+        naming the label and what is accepted.
+    """
+    plain = label.strip()
+    first = re.split(r"[-_]", plain, maxsplit=1)[0].lower()
+    named = _codes_by_name().get(plain.lower())
+    alias = get_global("language_aliases").get(first)
+    for code in (named, str(alias).split("_")[0] if alias else None, first):
+        if code:
+            try:
+                return language(code)
+            except UnknownLanguage:
+                continue
+    raise UnknownLanguage(
+        f"{plain!r} is no language known to CLDR; use a BCP-47 code such as 'hi', an ISO 639-3 code such as 'hin', "
+        "or an English name such as 'Hindi'"
+    )
+
+
+@cache
+def _codes_by_name() -> dict[str, str]:
+    return {name.lower(): code for code, name in Locale("en").languages.items() if _CODE.fullmatch(code)}

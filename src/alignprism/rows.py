@@ -73,6 +73,8 @@ class Prompt:
     semantic_translation: str | None = None
     licence: str = ""
     redistribute: bool = False
+    tags: tuple[str, ...] = ()
+    """The source's own categories, in its own words, where they are not the nine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class Completion:
     """Why there is no answer (then ``text`` is empty and never read as one); empty where there is one."""
     call: str = ""
     """Key of the answer in the call store."""
+    licence: str = ""
+    redistribute: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,25 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
+class Rating:
+    """One answer that a published set gives about a text, on the set's own scale: a person's, or a named model's.
+
+    ``value`` is the number, clamped to the scale; ``given`` is what the file says, where that is another number or
+    words (``1_full_compliance``).
+    """
+
+    subject_id: str
+    subject: Literal["prompt", "completion"]
+    annotator: str
+    scale: str
+    value: float | None
+    given: str = ""
+    source: str = ""
+    licence: str = ""
+    redistribute: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     """One figure of the results: one row of ``results.parquet``/``results.csv``/``results.json``.
 
@@ -220,7 +243,7 @@ class Figure:
     p: float | None = field(default=None)
 
 
-Row = TypeVar("Row", Prompt, Completion, Pair, Verdict, ReferenceLikelihood, Comparison, Label, Figure)
+Row = TypeVar("Row", Prompt, Completion, Pair, Verdict, ReferenceLikelihood, Comparison, Label, Rating, Figure)
 
 
 def content_id(*parts: object) -> str:

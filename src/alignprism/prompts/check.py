@@ -26,7 +26,7 @@ def set_aside(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[SetAside]]:
     kept: list[Prompt] = []
     out: list[SetAside] = []
     for prompt in prompts:
-        reason = forbidden(prompt.text, prompt.categories)
+        reason = forbidden(prompt.text, (*prompt.categories, *prompt.tags))
         if reason is None and prompt.reference is not None:
             reason = forbidden(prompt.reference)
         if reason is None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from alignprism.languages import UnknownLanguage, language
 from alignprism.prompts.handling import forbidden
+from alignprism.prompts.values import MAX_CHARACTERS, BadValue, language_code, listed, optional_text
+from alignprism.prompts.values import text as value_text
 from alignprism.records import read_records
 from alignprism.rows import CATEGORIES, Prompt, RowError, Split, content_id
 
@@ -18,7 +19,7 @@ SAMPLE_LICENCE = "Apache-2.0"
 SAMPLE_SOURCE = "alignprism sample (model-written demonstration data)"
 COLUMNS = (
     "id, text (or prompt), language, split, seed_id, scope, categories, cultures, locale, reference (or response), "
-    "explanation, literal_translation, semantic_translation, source, licence, redistribute"
+    "explanation, literal_translation, semantic_translation, source, licence, redistribute, tags"
 )
 
 
@@ -122,27 +123,45 @@ def read_file(path: Path, prompt_set: str, default_split: Split | None = None) -
 
 
 def _prompt_of(record: dict[str, Any], prompt_set: str, default_split: Split | None, where: str) -> Prompt:
-    text = record.get("text") or record.get("prompt")
-    if not isinstance(text, str) or not text.strip():
-        raise RowError(f"{where}: column text: empty or missing; columns read: {COLUMNS}")
     try:
-        code = language(str(record.get("language") or "").strip()).code
-    except UnknownLanguage as error:
-        raise RowError(f"{where}: column language: {error}") from error
+        return own_prompt(record, prompt_set, default_split, where.split(": row")[0])
+    except BadValue as bad:
+        raise RowError(f"{where}: column {bad.column}: {bad.reason}") from bad
+
+
+def own_prompt(
+    record: Mapping[str, Any],
+    prompt_set: str,
+    default_split: Split | None,
+    source: str,
+    limit: int = MAX_CHARACTERS,
+) -> Prompt:
+    """A prompt of the columns in ``COLUMNS``; `source` stands where the record names none.
+
+    Raises
+    ------
+    BadValue
+        naming the column.
+    """
+    column = "text" if record.get("text") or not record.get("prompt") else "prompt"
+    if not isinstance(record.get(column), str) or not str(record[column]).strip():
+        raise BadValue("text", f"empty or missing; columns read: {COLUMNS}")
+    text = value_text(record, column, limit)
+    code = language_code(record, "language")
     scope = (str(record["scope"]).strip().lower() if record.get("scope") else None) or None
     if scope not in (None, "global", "local"):
-        raise RowError(f"{where}: column scope: {scope!r}; accepted: global, local, or empty")
-    categories = _listed(record.get("categories"), f"{where}: column categories")
+        raise BadValue("scope", f"{scope!r}; accepted: global, local, or empty")
+    categories = listed(record.get("categories"), "categories")
     # A tag of what is never used is read, so that the row is set aside and counted, not the whole file refused.
     unknown = [c for c in categories if c not in CATEGORIES and forbidden("", [c]) is None]
     if unknown:
-        raise RowError(f"{where}: column categories: {unknown[0]!r} is unknown; accepted: {', '.join(CATEGORIES)}")
-    seed_id = _text(record, "seed_id") or _text(record, "id") or content_id(text)
+        raise BadValue("categories", f"{unknown[0]!r} is unknown; accepted: {', '.join(CATEGORIES)}")
+    seed_id = optional_text(record, "seed_id") or optional_text(record, "id") or content_id(text)
     split = record.get("split") or default_split or split_of(seed_id)
     if split not in ("train", "dev", "test"):
-        raise RowError(f"{where}: column split: {split!r}; accepted: train, dev, test")
+        raise BadValue("split", f"{split!r}; accepted: train, dev, test")
     return Prompt(
-        id=_text(record, "id") or content_id(prompt_set, code, text),
+        id=optional_text(record, "id") or content_id(prompt_set, code, text),
         text=text,
         language=code,
         set=prompt_set,
@@ -150,37 +169,17 @@ def _prompt_of(record: dict[str, Any], prompt_set: str, default_split: Split | N
         seed_id=seed_id,
         scope=scope,  # type: ignore[arg-type]  # checked above
         categories=categories,
-        cultures=_listed(record.get("cultures"), f"{where}: column cultures"),
-        locale=_text(record, "locale"),
-        source=_text(record, "source") or where.split(": row")[0],
-        reference=_text(record, "reference") or _text(record, "response"),
-        explanation=_text(record, "explanation"),
-        literal_translation=_text(record, "literal_translation"),
-        semantic_translation=_text(record, "semantic_translation"),
-        licence=_text(record, "licence") or "unknown",
+        cultures=listed(record.get("cultures"), "cultures"),
+        locale=optional_text(record, "locale"),
+        source=optional_text(record, "source") or source,
+        reference=optional_text(record, "reference") or optional_text(record, "response"),
+        explanation=optional_text(record, "explanation"),
+        literal_translation=optional_text(record, "literal_translation"),
+        semantic_translation=optional_text(record, "semantic_translation"),
+        licence=optional_text(record, "licence") or "unknown",
         redistribute=str(record.get("redistribute", "")).lower() in ("true", "1", "yes"),
+        tags=listed(record.get("tags"), "tags"),
     )
-
-
-def _text(record: dict[str, Any], column: str) -> str | None:
-    value = record.get(column)
-    return str(value) if value not in (None, "") else None
-
-
-def _listed(value: Any, where: str) -> tuple[str, ...]:
-    """A list, a stringified Python list (as Aya publishes it), or one plain string."""
-    if value in (None, "", []):
-        return ()
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError) as error:
-            raise RowError(f"{where}: {value[:40]!r} is not a list") from error
-    if isinstance(value, str):
-        return (value.strip(),)
-    if not isinstance(value, list | tuple | set):
-        raise RowError(f"{where}: {str(value)[:40]!r} is not a list")
-    return tuple(str(item) for item in value)
 
 
 def split_of(seed_id: str) -> Split:
