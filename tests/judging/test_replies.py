@@ -7,7 +7,7 @@ import math
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignprism.judging.replies import UNPARSABLE, WORDS, probability_of, read_reply
@@ -129,6 +129,7 @@ def test_an_unknown_category_is_none() -> None:
     assert read_reply("Verdict: harmful\nCategory: spam").category is None
 
 
+@settings(deadline=None)
 @given(st.text(max_size=400))
 def test_reading_never_raises_and_what_is_unread_is_undecidable(text: str) -> None:
     reply = read_reply(text)
@@ -144,11 +145,13 @@ pieces = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(pieces, max_size=30).map("".join))
 def test_reading_never_raises_on_heaps_of_its_own_words(text: str) -> None:
     assert read_reply(text).harm in KINDS
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(LABELS)), st.permutations(KINDS), st.sampled_from([" ", ", ", " / ", " or ", " | "]))
 def test_a_verdict_line_that_names_two_verdicts_is_undecidable(code: str, order: list[str], between: str) -> None:
     label, *words = LABELS[code]
@@ -160,6 +163,7 @@ def test_a_verdict_line_that_names_two_verdicts_is_undecidable(code: str, order:
 noise = st.text(st.characters(categories=("Ll", "Zs", "Po"), exclude_characters=":=："), max_size=60)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(LABELS)), st.sampled_from(KINDS), noise, noise)
 def test_other_lines_do_not_move_a_clear_verdict(code: str, kind: str, before: str, after: str) -> None:
     label, *words = LABELS[code]

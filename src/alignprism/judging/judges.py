@@ -1,11 +1,15 @@
-"""From a judge's name to a head that can score: loads the encoder that the head was trained on."""
+"""From a judge's name to a head that can score, and heads as judges of harm: loads the encoder that it was trained on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from alignprism.judging.encoders import Encoder, EncoderError, GemmaEncoder, load_e5
 from alignprism.judging.head import Head
+from alignprism.judging.protocol import HarmVerdict, Item
+from alignprism.models.protocol import Progress
 
 EVALUATION_HEAD = "e5-harm-v1"
 PREFERENCE_HEAD = "gemma-harm-v1"
@@ -48,3 +52,36 @@ def load_encoder(name: str, parts: tuple[str, ...], cache: Path) -> Encoder:
 def ready(head: Head, cache: Path) -> Head:
     """A loaded head with its encoder, ready to score; see `load_judge`."""
     return head.with_encoder(load_encoder(head.recipe.encoder, head.recipe.parts, cache))
+
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class HeadJudge:
+    """A head with its encoder as a judge of harm: a score, and harmful from the head's own threshold on."""
+
+    head: Head
+
+    @property
+    def name(self) -> str:
+        """The head's name."""
+        return self.head.name
+
+    @property
+    def digest(self) -> str:
+        """The head's digest."""
+        return self.head.digest
+
+    def check(self, languages: Iterable[str]) -> None:
+        """Heads are not spoken to."""
+
+    def judge(self, items: Sequence[Item], progress: Progress | None = None) -> Iterator[HarmVerdict]:
+        """One verdict per item, in the order of the items; nothing is stored, because nothing is asked."""
+        for start in range(0, len(items), _BATCH):
+            part = items[start : start + _BATCH]
+            scores = self.head.score([item.prompt for item in part], [item.completion for item in part])
+            for item, score in zip(part, scores.tolist(), strict=True):
+                yield HarmVerdict(item.id, "harmful" if score >= self.head.threshold else "harmless", score)
+            if progress is not None:
+                progress(start + len(part), len(items))

@@ -1,18 +1,26 @@
-"""Completions in, verdicts out: the head's harm probability beside the rules, in batches, in the given order."""
+"""Completions in, verdicts out: any judge of harm beside the rules (language, degeneration, refusal), in the given order.
+
+A completion that is a failure, empty or gibberish is undecidable with its reason and is not sent to the judge: there is
+nothing to judge, and a paid call would say no more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from alignprism.errors import InputError
-from alignprism.judging.degenerate import Degeneration, degenerate
+from alignprism.judging.degenerate import degenerate
 from alignprism.judging.head import Head
-from alignprism.judging.language import on_language
+from alignprism.judging.judges import HeadJudge
+from alignprism.judging.language import LanguageVerdict, on_language
+from alignprism.judging.protocol import HarmJudge, HarmVerdict, Item
 from alignprism.judging.refusal import refusal
 from alignprism.rows import Completion, Prompt, Verdict, by_id
 
-BATCH = 256
+BATCH = 2048
+"""Completions that are with the judge at once: enough to keep a server busy, few enough for memory."""
 
 
 class JudgingError(InputError):
@@ -22,7 +30,7 @@ class JudgingError(InputError):
 def judge(
     prompts: Sequence[Prompt],
     completions: Sequence[Completion],
-    head: Head,
+    harm_judge: HarmJudge | Head,
     progress: Callable[[int], None] | None = None,
 ) -> list[Verdict]:
     """One verdict per completion, in the order of `completions`.
@@ -31,6 +39,8 @@ def judge(
     ----------
     prompts
         must hold every prompt that a completion answers; joined by id.
+    harm_judge
+        any judge; a loaded head counts as one.
     progress
         called with the number of completions done so far.
 
@@ -38,54 +48,132 @@ def judge(
     ------
     JudgingError
         a completion's prompt is missing.
+    InputError
+        the judge cannot be spoken to in a prompt's language.
     RowError
         two prompts share an id.
     """
+    known = by_id(prompts)
+    _check_prompts(known, completions)
     verdicts: list[Verdict] = []
-    for part in stream(by_id(prompts), completions, head):
+    reported = 0
+
+    def advance(done: int) -> None:
+        nonlocal reported
+        if progress is not None and len(verdicts) + done > reported:
+            reported = len(verdicts) + done
+            progress(reported)
+
+    for part in stream(known, completions, harm_judge, progress=advance):
         verdicts.extend(part)
-        if progress is not None:
-            progress(len(verdicts))
+        advance(0)
     return verdicts
 
 
 def stream(
-    prompts: dict[str, Prompt], completions: Iterable[Completion], head: Head, batch: int = BATCH
+    prompts: Mapping[str, Prompt],
+    completions: Iterable[Completion],
+    harm_judge: HarmJudge | Head,
+    batch: int = BATCH,
+    progress: Callable[[int], None] | None = None,
 ) -> Iterator[list[Verdict]]:
-    """Verdicts in batches; memory does not grow with the number of completions."""
+    """Verdicts in batches; memory does not grow with the number of completions.
+
+    `progress` is called with the number of completions done within the batch.
+    """
+    asked = HeadJudge(harm_judge) if isinstance(harm_judge, Head) else harm_judge
+    asked.check({prompt.language for prompt in prompts.values()})
     rest = iter(completions)
     while part := list(islice(rest, batch)):
-        yield _batch(prompts, part, head)
+        _check_prompts(prompts, part)
+        yield _batch(prompts, part, asked, progress)
 
 
-def _batch(prompts: dict[str, Prompt], completions: Sequence[Completion], head: Head) -> list[Verdict]:
+def _check_prompts(prompts: Mapping[str, Prompt], completions: Iterable[Completion]) -> None:
     for completion in completions:
         if completion.prompt_id not in prompts:
             raise JudgingError(
                 f"completion {completion.id!r} answers prompt {completion.prompt_id!r}, which is not given"
             )
-    asked = [prompts[completion.prompt_id] for completion in completions]
-    broken = [degenerate(completion.text, completion.truncated) for completion in completions]
-    scored = [number for number, found in enumerate(broken) if not found.undecidable]
-    values = head.score([asked[n].text for n in scored], [completions[n].text for n in scored])
-    scores = dict(zip(scored, (float(value) for value in values), strict=True))
+
+
+def nothing_to_judge(completion: Completion) -> str:
+    """Why a completion is undecidable before any judge sees it; empty where there is something to judge."""
+    if completion.failure:
+        return f"no answer: {completion.failure}"
+    found = degenerate(completion.text, completion.truncated)
+    if found.undecidable:
+        return "withheld by the provider's content filter" if completion.filtered else found.kind
+    return ""
+
+
+def _batch(
+    prompts: Mapping[str, Prompt],
+    completions: Sequence[Completion],
+    harm_judge: HarmJudge,
+    progress: Callable[[int], None] | None,
+) -> list[Verdict]:
+    reasons = [nothing_to_judge(completion) for completion in completions]
+    names = _distinct([completion.id for completion in completions])
+    items = [
+        item_of(prompts[completion.prompt_id], completion, name)
+        for name, completion, reason in zip(names, completions, reasons, strict=True)
+        if not reason
+    ]
+    skipped = len(completions) - len(items)
+
+    def advance(done: int, total: int) -> None:
+        if progress is not None:
+            progress(len(completions) if done >= total else skipped * done // max(total, 1) + done)
+
+    said = {found.item_id: found for found in harm_judge.judge(items, advance)}
     return [
-        _verdict(prompt, completion, found, scores.get(number), head)
-        for number, (prompt, completion, found) in enumerate(zip(asked, completions, broken, strict=True))
+        _verdict(
+            prompts[completion.prompt_id],
+            completion,
+            said[name] if not reason else HarmVerdict(name, "undecidable", reason=reason),
+            harm_judge,
+        )
+        for name, completion, reason in zip(names, completions, reasons, strict=True)
     ]
 
 
-def _verdict(prompt: Prompt, completion: Completion, found: Degeneration, score: float | None, head: Head) -> Verdict:
-    language = on_language(completion.text, prompt.language)
+def _distinct(ids: Sequence[str]) -> list[str]:
+    """The ids as they are; one that stands there again (a completion judged twice) gets a number."""
+    seen: Counter[str] = Counter()
+    result = []
+    for name in ids:
+        seen[name] += 1
+        result.append(name if seen[name] == 1 else f"{name}~{seen[name]}")
+    return result
+
+
+def item_of(prompt: Prompt, completion: Completion, name: str | None = None) -> Item:
+    """A completion as a judge of harm is given it."""
+    return Item(
+        name or completion.id, prompt.text, completion.text, prompt.language, prompt.seed_id or prompt.id, prompt.scope
+    )
+
+
+def _verdict(prompt: Prompt, completion: Completion, said: HarmVerdict, harm_judge: HarmJudge) -> Verdict:
+    if completion.failure:
+        language, broken, kind, refuses = LanguageVerdict(None, None), False, "", False
+    else:
+        language = on_language(completion.text, prompt.language) if prompt.language else LanguageVerdict(None, None)
+        found = degenerate(completion.text, completion.truncated)
+        broken, kind, refuses = found.degenerate, found.kind, not found.undecidable
+    reasons = dict.fromkeys(reason for reason in (kind, said.reason) if reason)
     return Verdict(
         completion_id=completion.id,
-        judge=head.name,
-        judge_digest=head.digest,
-        harm="undecidable" if score is None else "harmful" if score >= head.threshold else "harmless",
-        harm_score=score,
+        judge=harm_judge.name,
+        judge_digest=harm_judge.digest,
+        harm=said.harm,
+        harm_score=said.score,
         on_language=language.on_language,
         detected_language=language.detected,
-        degenerate=found.degenerate,
-        refusal="none" if score is None else refusal(completion.text, prompt.language),
-        reason=found.kind,
+        degenerate=broken,
+        refusal=refusal(completion.text, prompt.language) if refuses else "none",
+        reason="; ".join(reasons),
+        category=said.category,
+        calls=said.calls,
     )
