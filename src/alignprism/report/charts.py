@@ -28,12 +28,20 @@ _WIDTH = 620
 Row = Mapping[str, Any]
 
 
-def _model_scales(models: Sequence[str]) -> tuple[alt.Scale, alt.Scale]:
-    """Colour and shape by model; the baseline comes first (grey circle). Shapes shift by one each round of colours."""
+def _model_scales(models: Sequence[str], shown: Sequence[str] | None = None) -> tuple[alt.Scale, alt.Scale]:
+    """Colour and shape by model; the baseline comes first (grey circle). Shapes shift by one each round of colours.
+
+    `shown` are those that a chart draws: each keeps the look that it has among all.
+    """
     others = range(len(models) - 1)
     colours = [BASELINE_COLOUR, *(COLOURS[i % len(COLOURS)] for i in others)]
     shapes = ["circle", *(SHAPES[(i + i // len(COLOURS)) % len(SHAPES)] for i in others)]
-    return alt.Scale(domain=list(models), range=colours), alt.Scale(domain=list(models), range=shapes)
+    kept = [place for place, model in enumerate(models) if shown is None or model in shown]
+    domain = [models[place] for place in kept]
+    return (
+        alt.Scale(domain=domain, range=[colours[place] for place in kept]),
+        alt.Scale(domain=domain, range=[shapes[place] for place in kept]),
+    )
 
 
 def _share_axis(title: str | None) -> alt.Axis:
@@ -44,9 +52,16 @@ def _share(field: str, title: str | None, channel: type[Any]) -> Any:
     return channel(field, type="quantitative", axis=_share_axis(title), scale=alt.Scale(domain=[0, 1], nice=False))
 
 
-def _dumbbell_panel(rows: Sequence[Row], models: Sequence[str], title: str, axis_title: str | None) -> alt.LayerChart:
+def _dumbbell_panel(
+    rows: Sequence[Row],
+    models: Sequence[str],
+    title: str,
+    axis_title: str | None,
+    shown: Sequence[str] | None = None,
+) -> alt.LayerChart:
     labels = list(dict.fromkeys(row["label"] for row in rows))
-    colour, shape = _model_scales(models)
+    colour, shape = _model_scales(models, shown)
+    models = list(colour.domain)
     band = max(34, 15 * len(models) + 8)
     chart = alt.Chart(alt.Data(values=[dict(row) for row in rows]))
     y = alt.Y(
@@ -108,6 +123,21 @@ def dumbbell(rows: Sequence[Row], models: Sequence[str], axis_title: str) -> alt
         for group in groups
     ]
     return alt.vconcat(*panels, spacing=26)
+
+
+def win_rates(rows: Sequence[Row], models: Sequence[str]) -> alt.LayerChart:
+    """Win rates by label, a point with its interval per model, and the line at which neither is preferred.
+
+    Rows are those of `dumbbell`; `models` are all, the baseline first, so that each looks as it does elsewhere.
+    """
+    shown = list(dict.fromkeys(row["model"] for row in rows))
+    even = (
+        alt.Chart(alt.Data(values=[{"even": 0.5}]))
+        .mark_rule(strokeDash=[5, 4], color="#1c2126", opacity=0.55)
+        .encode(x=_share("even", "preferred to the baseline, ties half", alt.X))
+    )
+    panel = _dumbbell_panel(rows, models, "", "preferred to the baseline, ties half", shown)
+    return alt.layer(even, *panel.layer).properties(width=panel.width, height=panel.height)
 
 
 def trade_off(rows: Sequence[Row], models: Sequence[str], x_title: str, y_title: str) -> alt.LayerChart:

@@ -64,8 +64,12 @@ class Figures:
         return found[0] if found else Figure(metric, estimand, model, set=set, reason=ABSENT)
 
     def anywhere(self, metric: str, model: str) -> Figure:
-        """The first figure of a metric and model in any set, over all languages."""
-        found = [f for f in self.all if f.metric == metric and f.model == model and f.language is None]
+        """The first figure of a metric and model in any set, over all languages, as the judge says it."""
+        found = [
+            f
+            for f in self.all
+            if f.metric == metric and f.model == model and f.language is None and f.correction.startswith("none")
+        ]
         return found[0] if found else Figure(metric, "", model, reason=ABSENT)
 
     def values(self, name: str, **where: str | None) -> list[str]:

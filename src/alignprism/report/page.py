@@ -13,7 +13,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from alignprism.report.results import ReportError, Results, read_results
 from alignprism.report.sections import BUILDERS, adjusted, missing
 from alignprism.report.tables import Table, flat, from_records
-from alignprism.report.wording import GLOSSARY, JUDGE_ONLY, NBSP, full_text, outcome, percent, significance
+from alignprism.report.wording import (
+    GLOSSARY,
+    JUDGE_ONLY,
+    NBSP,
+    corrected_outcome,
+    full_text,
+    outcome,
+    percent,
+    significance,
+)
 from alignprism.rows import Figure, write_atomic
 
 __all__ = ["ReportError", "render_report", "write_report"]
@@ -57,11 +66,27 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         ),
         ("Win rate", full_text(results.head_figure("win_rate"))),
     ]
+    if (gap := results.head_figure("over_optimisation")).estimate is not None:
+        facts.append(("Preference judge sees more improvement by", full_text(gap, "points")))
+    facts[:0] = _people_facts(results)
     if primary.p is not None:
         facts.insert(2, ("p value (no change)", f"{primary.p:.3f}" if primary.p >= 0.001 else "below 0.001"))
     if primary.train_seeds > 1:
         facts.insert(1, ("Training seeds", str(primary.train_seeds)))
     return facts
+
+
+def _people_facts(results: Results) -> list[tuple[str, str]]:
+    """The change as people alone and the judge alone see it, beside the corrected one."""
+    if not results.headline.get("corrected"):
+        return []
+    corrected, people = results.head_figure("corrected"), results.head_figure("human_only")
+    return [
+        ("Corrected by people's labels", full_text(corrected, "points")),
+        ("People alone", full_text(people, "points")),
+        ("Judge alone", full_text(results.primary, "points")),
+        ("Labelled prompts", f"{corrected.n_labels}, {corrected.estimand.split(', ', 2)[-1] or 'by these people'}"),
+    ]
 
 
 def _correction(primary: Figure) -> str:
@@ -139,11 +164,24 @@ def _provenance(results: Results) -> dict[str, Any]:
         "evaluated": len(evaluations),
         "evaluations": from_records("Evaluations on the test prompts", evaluations) if evaluations else None,
         "stages": stages,
+        "calls": _calls(results),
+        "families": _families(results),
         "timing": _records({k: v for k, v in results.part("timing").items() if isinstance(v, dict)}, "stage"),
         "sets": _records(results.part("prompt_sets"), "prompt set"),
         "lines": flat({key: value for key, value in source.items() if key not in known}),
         "study": flat(results.part("study")),
     }
+
+
+def _calls(results: Results) -> Table | None:
+    """What was asked of each model for each purpose: answers, failures by reason, tokens, dollars."""
+    rows = [row for row in results.raw.get("calls") or () if isinstance(row, dict)]
+    return from_records("Model calls", rows) if rows else None
+
+
+def _families(results: Results) -> Table | None:
+    rows = [row for row in results.raw.get("families") or () if isinstance(row, dict)]
+    return from_records("Families of the models that generate, are compared, or judge", rows) if rows else None
 
 
 def _set_aside(results: Results) -> Table | None:
@@ -170,7 +208,8 @@ def render_report(results: Mapping[str, Any]) -> str:
             created=str(read.raw.get("created") or read.part("timing").get("created") or ""),
             version=str(read.raw.get("alignprism", "")),
             outcome=outcome(read.primary, read.head_figure("baseline_rate"), read.head_figure("model_rate")),
-            significance=significance(read.primary),
+            corrected=corrected_outcome(read.head_figure("corrected")),
+            significance=significance(_told(read)),
             facts=_facts(read),
             warnings=[w for w in read.headline.get("warnings") or () if isinstance(w, dict)],
             judge_only=JUDGE_ONLY if read.headline.get("judge_only", True) else "",
@@ -183,6 +222,12 @@ def render_report(results: Mapping[str, Any]) -> str:
             glossary=GLOSSARY,
         )
     )
+
+
+def _told(results: Results) -> Figure:
+    """The figure whose interval the first box speaks about: the corrected one where people's labels give it."""
+    corrected = results.head_figure("corrected")
+    return results.primary if corrected.estimate is None else corrected
 
 
 def write_report(run: Path) -> Path:

@@ -7,7 +7,9 @@ from typing import Any
 
 from alignprism.report import charts
 from alignprism.report.figures import ABSENT, reason_of
+from alignprism.report.further_sections import over_optimisation, preferred, translation
 from alignprism.report.parts import Folded, Pair, Part, Remark, Section, drawing
+from alignprism.report.people_section import people
 from alignprism.report.results import Results
 from alignprism.report.tables import Builder, Cell, Slice, Table, by_model, by_slice, from_records, head, tongue_cell
 from alignprism.report.training_section import training
@@ -133,12 +135,12 @@ def usefulness(results: Results) -> Section:
             ("cut at the cap, red-team", "truncated_rate", "redteam"),
         ],
     )
-    wins = Builder("Win rate against the baseline", ["model", "win rate"])
-    for model in results.others:
-        wins.add(head(model), wins.cell(results.figures.anywhere("win_rate", model)))
     lead = "A model that refuses everything, or writes nonsense, is harmless too. These figures tell them apart."
     parts: tuple[Part, ...] = (Pair(drawings), costs, language)
-    return Section("usefulness", "Harm against usefulness", lead, (*parts, wins.table()) if results.others else parts)
+    if preferred(results) is None and results.others:
+        reason = results.figures.anywhere("win_rate", results.others[0]).reason
+        parts = (*parts, Remark(f"Win rate: {reason}."))
+    return Section("usefulness", "Harm against usefulness", lead, parts)
 
 
 def methods(results: Results) -> Section:
@@ -156,6 +158,7 @@ def methods(results: Results) -> Section:
             ("undecidable", "undecidable_rate", "redteam"),
             ("degenerate", "degenerate_rate", "redteam"),
             ("off language", "off_language_rate", "redteam"),
+            *_failures(results),
         ],
     )
     bounds = Builder("Change in harmful answers, counted in other ways (points; relative in %)", ["model", *_BOUNDS])
@@ -207,6 +210,13 @@ def methods(results: Results) -> Section:
     return Section("models", "Models, scopes, categories", lead, tuple(parts))
 
 
+def _failures(results: Results) -> list[tuple[str, str, str]]:
+    """Columns for calls without an answer and for filtered ones, where there are any."""
+    wanted = (("no answer", "no_answer_rate"), ("filtered", "filtered_rate"))
+    found = {figure.metric for figure in results.figures.all if figure.estimate}
+    return [(heading, metric, "redteam") for heading, metric in wanted if metric in found]
+
+
 _BOUNDS = (
     "undecidable counted as harmful",
     "undecidable counted as harmless",
@@ -231,7 +241,17 @@ def translated(results: Results) -> Section | None:
     return Section("translated", "Translated prompts, set apart", lead, tables)
 
 
-BUILDERS: tuple[Callable[[Results], Section | None], ...] = (languages, usefulness, methods, translated, training)
+BUILDERS: tuple[Callable[[Results], Section | None], ...] = (
+    people,
+    languages,
+    usefulness,
+    preferred,
+    methods,
+    translated,
+    translation,
+    over_optimisation,
+    training,
+)
 
 
 def missing(results: Results) -> Table | None:

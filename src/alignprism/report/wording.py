@@ -9,6 +9,9 @@ NBSP = "\u00a0"
 _MINUS = "−"
 _FINE = 300  # with at least this many prompts a tenth of a point carries meaning
 
+_POINTS = frozenset({"position_bias", "judge_bias", "over_optimisation_gap"})
+_COEFFICIENTS = ("_kappa", "_alpha", "_ac1")
+
 JUDGE_ONLY = "Judge only: no person has read these completions; this demonstrates the tool"
 
 
@@ -59,6 +62,13 @@ def value_text(figure: Figure, value: float) -> str:
         return nats(value, signed=True)
     if figure.metric == "harmful_relative_change":
         return relative(value)
+    if figure.metric.startswith("translation_"):
+        changed = figure.metric.endswith("_change")
+        return _sign(f"{abs(value):.1f}", value) if changed else f"{value:.1f}"
+    if figure.metric.endswith(_COEFFICIENTS):
+        return f"{value:.2f}".replace("-", _MINUS)
+    if figure.metric in _POINTS:
+        return points(value, figure.n)
     if figure.metric.endswith("_change") and figure.metric != "detectable_change":
         return points(value, figure.n)
     return percent(value, figure.n)
@@ -112,8 +122,22 @@ def outcome(primary: Figure, baseline: Figure, model: Figure) -> str:
     return f"{name} gave harmful answers to {after} of {model.n} test prompts, {base} to {before}: {change} {tail}."
 
 
+def corrected_outcome(corrected: Figure) -> str:
+    """The corrected change in one sentence; empty where people have not labelled, or not enough."""
+    if corrected.estimate is None:
+        return ""
+    interval = interval_text(corrected)
+    tail = f"(95{NBSP}% interval {interval})" if interval else f"(no interval: {reason_of(corrected)})"
+    base = corrected.baseline or "the baseline"
+    return (
+        f"Corrected by people's labels of {corrected.n_labels} prompts, harmful answers of {corrected.model} changed by "
+        f"{points(corrected.estimate, corrected.n)} points against {base} {tail}."
+    )
+
+
 def significance(primary: Figure) -> str:
     """What the interval of the primary endpoint allows to say, and no more."""
+    seen = "as this judge sees it" if primary.correction.startswith("none") else "as these people see it"
     if primary.estimate is None:
         return ""
     if primary.low is None or primary.high is None:
@@ -121,8 +145,8 @@ def significance(primary: Figure) -> str:
     if primary.low <= 0 <= primary.high:
         return "The interval includes zero: no change shown."
     if primary.high < 0:
-        return "The whole interval lies below zero: fewer harmful answers than the baseline, as this judge sees it."
-    return "The whole interval lies above zero: more harmful answers than the baseline, as this judge sees it."
+        return f"The whole interval lies below zero: fewer harmful answers than the baseline, {seen}."
+    return f"The whole interval lies above zero: more harmful answers than the baseline, {seen}."
 
 
 CATEGORY_WORDS: dict[str, str] = {
@@ -156,5 +180,12 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("win rate", "How often a pairwise judge prefers the model's answer to the baseline's."),
     ("set apart: translated", "One English list in every language; easier to compare, less true to each culture."),
     ("preference, evaluation judge", "One chooses the training pairs, the other, of another family, scores the test."),
+    (
+        "corrected",
+        "The judge's rate made good by people's labels of a few answers drawn by chance; unbiased, but wider.",
+    ),
+    ("flip", "The pairwise judge preferred the other answer when the two changed places; counted as a tie."),
+    ("over-optimisation", "Gain that the judge of the training pairs sees and the independent judge does not."),
+    ("no answer", "A call that failed after all retries; never read as an answer, counted as undecidable."),
     ("primary, secondary, exploratory", "The one endpoint of the study; then those named before; then the rest."),
 )

@@ -1,0 +1,117 @@
+"""The section on people: rates and changes three ways, the judge against people, people among themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from alignprism.report.figures import ABSENT, reason_of
+from alignprism.report.parts import Part, Remark, Section
+from alignprism.report.results import Results
+from alignprism.report.tables import Builder, Cell, count, from_records, head, tongue_cell
+from alignprism.rows import Figure
+
+WAYS: tuple[tuple[str, str], ...] = (
+    ("judge alone", "none"),
+    ("people alone", "human only"),
+    ("corrected", "corrected"),
+    ("PPI++", "PPI++"),
+    ("Rogan-Gladen", "Rogan-Gladen"),
+)
+QUALITY: tuple[tuple[str, str], ...] = (
+    ("sensitivity", "judge_sensitivity"),
+    ("specificity", "judge_specificity"),
+    ("bias (points)", "judge_bias"),
+    ("agreement", "judge_agreement"),
+    ("kappa", "judge_kappa"),
+    ("alpha", "judge_alpha"),
+    ("AC1", "judge_ac1"),
+    ("calibration error", "judge_calibration_error"),
+)
+RATERS: tuple[tuple[str, str], ...] = (
+    ("agreement", "rater_agreement"),
+    ("kappa", "rater_kappa"),
+    ("alpha", "rater_alpha"),
+    ("AC1", "rater_ac1"),
+)
+
+
+def people(results: Results) -> Section | None:
+    """Everything that rests on people's labels; None where nobody has labelled."""
+    if not any(figure.n_labels for figure in results.figures.all):
+        return None
+    parts: list[Part] = []
+    if whose := next((f.estimand.split(", ", 1)[-1] for f in results.figures.all if f.n_labels), ""):
+        parts.append(Remark(f"Figures of people's labels are {whose}: the truth as far as these people tell it."))
+    rates = _three_ways(results, "harmful_rate", results.models, "Harmful rate: the judge, people, and both together")
+    changes = _three_ways(
+        results, "harmful_change", results.others, f"Change against {results.baseline}, in points", WAYS[:4]
+    )
+    relative = _three_ways(
+        results, "harmful_relative_change", results.others, f"Relative change against {results.baseline}", WAYS[:3]
+    )
+    parts += [table for table in (rates, changes, relative) if table is not None]
+    parts += [table for table in (_quality(results), _raters(results)) if table is not None]
+    plans = [plan for plan in results.raw.get("label_plans") or () if isinstance(plan, dict)]
+    if plans:
+        parts.append(from_records("Label plans", plans))
+    lead = (
+        "A few completions were drawn by chance within the judge's verdicts and labelled by people who saw neither model nor "
+        "verdict. The corrected figure takes the judge's verdicts on all and what people say of the drawn ones."
+    )
+    return Section("people", "Checked by people", lead, tuple(parts))
+
+
+def _places(results: Results) -> list[tuple[Cell, str | None]]:
+    return [(head("all languages"), None), *((tongue_cell(tongue), tongue.code) for tongue in results.tongues)]
+
+
+def _three_ways(
+    results: Results, metric: str, models: Sequence[str], caption: str, ways: Sequence[tuple[str, str]] = WAYS
+) -> Part | None:
+    """One row per model and language that people labelled, one column per way."""
+    builder = Builder(caption, ["language", "model", *(heading for heading, _ in ways), "labels"])
+    for model in models:
+        for heading, code in _places(results):
+            found = [_find(results, metric, model, code, way) for _, way in ways]
+            labels = max((figure.n_labels for figure in found), default=0)
+            if any(reason_of(figure) != ABSENT for figure in found[1:]):
+                builder.add(heading, Cell(model), *(builder.cell(figure) for figure in found), count(labels))
+    return builder.table() if builder.rows else None
+
+
+def _find(results: Results, metric: str, model: str, code: str | None, way: str) -> Figure:
+    """The figure on the set that people labelled."""
+    for name in dict.fromkeys(f.set for f in results.figures.all if f.n_labels):
+        phrase = "pooled" if metric == "harmful_relative_change" else ""
+        found = results.figures.get(metric, model, language=code, set=name, estimand=phrase, correction=way)
+        if reason_of(found) != ABSENT:
+            return found
+    return Figure(metric, "", model, reason=ABSENT)
+
+
+def _quality(results: Results) -> Part | None:
+    return _sliced(
+        results,
+        "The judge against people",
+        QUALITY,
+        lambda figure: figure.metric.startswith("judge_"),
+    )
+
+
+def _raters(results: Results) -> Part | None:
+    return _sliced(results, "People among themselves", RATERS, lambda figure: figure.metric.startswith("rater_"))
+
+
+def _sliced(
+    results: Results, caption: str, columns: Sequence[tuple[str, str]], belongs: Callable[[Figure], bool]
+) -> Part | None:
+    """One row per model, language and scope that has such figures."""
+    own = [figure for figure in results.figures.all if belongs(figure)]
+    builder = Builder(caption, ["answers", "model", *(heading for heading, _ in columns), "labels"])
+    tongues = {tongue.code: tongue_cell(tongue) for tongue in results.tongues}
+    for model, language, scope in dict.fromkeys((f.model, f.language, f.scope) for f in own):
+        here = {f.metric: f for f in own if (f.model, f.language, f.scope) == (model, language, scope)}
+        heading = tongues.get(language or "", head(language or "all languages")) if scope is None else head(scope)
+        cells = [builder.cell(here.get(metric, Figure(metric, "", model, reason=ABSENT))) for _, metric in columns]
+        builder.add(heading, Cell(model), *cells, count(max(f.n_labels for f in here.values())))
+    return builder.table() if builder.rows else None
