@@ -11,7 +11,7 @@ import torch
 
 from alignprism.models import template
 from alignprism.models.decoding import decode_batch
-from alignprism.models.local import EngineError, LocalEngine, load
+from alignprism.models.local import LocalEngine, load
 from alignprism.models.protocol import Decoding, Request
 from alignprism.models.spec import ResolvedModel
 
@@ -82,26 +82,28 @@ def test_the_embedded_models_say_what_generate_says(kind: str, request: pytest.F
 
 def test_batch_size_changes_no_greedy_answer(tiny_gemma: Path) -> None:
     engine = tiny.engine(tiny_gemma)
-    small = engine.complete(tiny.requests(), Decoding(max_new_tokens=10, batch_size=2))
-    large = engine.complete(tiny.requests(), Decoding(max_new_tokens=10, batch_size=64))
+    small = tiny.complete(engine, tiny.requests(), Decoding(max_new_tokens=10, batch_size=2))
+    large = tiny.complete(engine, tiny.requests(), Decoding(max_new_tokens=10, batch_size=64))
     assert small == large
     assert [answer.request_id for answer in small] == [request.id for request in tiny.requests()]
 
 
 def test_sampling_repeats_with_its_seed_and_differs_between_samples_and_seeds(tiny_gemma: Path) -> None:
     engine = tiny.engine(tiny_gemma)
-    first = engine.complete(tiny.requests(), tiny.SAMPLED)
-    assert first == engine.complete(tiny.requests(), tiny.SAMPLED)
+    first = tiny.complete(engine, tiny.requests(), tiny.SAMPLED)
+    assert first == tiny.complete(engine, tiny.requests(), tiny.SAMPLED)
     assert [(a.request_id, a.sample) for a in first[:4]] == [("p0", 0), ("p0", 1), ("p0", 2), ("p1", 0)]
     assert len({answer.text for answer in first[:3]}) == 3
-    other = engine.complete(tiny.requests(), Decoding(max_new_tokens=12, temperature=0.9, top_p=0.9, seed=4, samples=3))
+    other = tiny.complete(
+        engine, tiny.requests(), Decoding(max_new_tokens=12, temperature=0.9, top_p=0.9, seed=4, samples=3)
+    )
     assert [a.text for a in first] != [a.text for a in other]
 
 
 def test_a_sample_does_not_depend_on_its_batch_neighbours(tiny_gemma: Path) -> None:
     engine = tiny.engine(tiny_gemma)
-    together = engine.complete(tiny.requests(), tiny.SAMPLED)
-    alone = engine.complete(tiny.requests()[4:5], tiny.SAMPLED)
+    together = tiny.complete(engine, tiny.requests(), tiny.SAMPLED)
+    alone = tiny.complete(engine, tiny.requests()[4:5], tiny.SAMPLED)
     assert alone == [answer for answer in together if answer.request_id == "p4"]
 
 
@@ -116,7 +118,7 @@ def test_sampled_frequencies_are_the_models_probabilities(tiny_llama: Path, top_
     wanted = np.zeros_like(p)
     wanted[inside] = p[inside] / p[inside].sum()
     n = 4000
-    decoding = Decoding(max_new_tokens=1, temperature=1.5, top_p=top_p)
+    decoding = Decoding(max_new_tokens=1, temperature=1.5, top_p=top_p, batch_size=n)
     rows = decode_batch(engine.model, [ids] * n, decoding=decoding, stop=frozenset({-1}), pad_id=0, seeds=range(n))
     seen = np.bincount([row.ids[0] for row in rows], minlength=len(p)) / n
     assert seen[wanted == 0].sum() == 0
@@ -125,13 +127,8 @@ def test_sampled_frequencies_are_the_models_probabilities(tiny_llama: Path, top_
 
 def test_the_same_prompt_twice_is_asked_once_and_answered_twice(tiny_gemma: Path) -> None:
     twice = [Request("a", "Name a river."), Request("b", "Name a river.")]
-    a, b = tiny.engine(tiny_gemma).complete(twice, Decoding(max_new_tokens=6))
+    a, b = tiny.complete(tiny.engine(tiny_gemma), twice, Decoding(max_new_tokens=6))
     assert (a.request_id, b.request_id, a.text) == ("a", "b", b.text)
-
-
-def test_a_prompt_longer_than_the_context_is_named(tiny_gemma: Path) -> None:
-    with pytest.raises(EngineError, match=r"request 'long'.*fit the context"):
-        tiny.engine(tiny_gemma).complete([Request("long", "x" * 600)], Decoding())
 
 
 def test_likelihood_is_the_sum_over_completion_and_end_of_turn(tiny_gemma: Path) -> None:

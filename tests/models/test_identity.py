@@ -84,7 +84,7 @@ def test_an_adapter_folder_finds_its_base_and_changes_the_answers(
     for resolved in (named, resolve(ModelSpec("b", str(tiny_llama)), tmp_path)):
         model, tokenizer = load(resolved, device="cpu")
         engine = LocalEngine(model, tokenizer, resolved.name, resolved.digest, None)
-        texts.append([a.text for a in engine.complete(tiny.requests(), Decoding(max_new_tokens=8))])
+        texts.append([a.text for a in tiny.complete(engine, tiny.requests(), Decoding(max_new_tokens=8))])
     assert texts[0] != texts[1]
 
 

@@ -15,6 +15,7 @@ import tiny
 
 from alignprism.models.protocol import Decoding
 from alignprism.models.store import Call, CallStore, StoreError, call_key
+from alignprism.models.units import UNIT_BATCHES
 
 
 def _call(key: str, text: str = "t", status: str = "answered") -> Call:
@@ -97,7 +98,7 @@ def test_everything_that_can_change_an_answer_changes_its_key(
 def test_two_checkpoints_never_share_a_call(tiny_gemma: Path, tmp_path: Path) -> None:
     with CallStore(tmp_path / "calls.sqlite") as store:
         for digest in ("one", "two"):
-            tiny.engine(tiny_gemma, store, digest).complete(tiny.requests(), Decoding(max_new_tokens=2))
+            list(tiny.engine(tiny_gemma, store, digest).complete(tiny.requests(), Decoding(max_new_tokens=2)))
         assert len(store) == 2 * len(tiny.PROMPTS)
 
 
@@ -106,7 +107,7 @@ def test_a_stored_run_asks_the_model_nothing(tiny_gemma: Path, tmp_path: Path) -
         first = tiny.answers(tiny_gemma, store)
         engine = tiny.engine(tiny_gemma, store)
         engine.model.forward = None  # any call would now fail
-        assert engine.complete(tiny.requests(), tiny.SAMPLED) == first
+        assert tiny.complete(engine, tiny.requests(), tiny.SAMPLED) == first
 
 
 def test_a_killed_run_goes_on_to_the_same_answers(tiny_gemma: Path, tmp_path: Path) -> None:
@@ -121,7 +122,8 @@ def test_a_killed_run_goes_on_to_the_same_answers(tiny_gemma: Path, tmp_path: Pa
     acknowledged = log.read_text().split()
     with tiny.LoggedStore(path, log) as store:
         assert set(store.get_many(acknowledged)) == set(acknowledged)  # what was acknowledged survived
-        assert len(store) % tiny.SAMPLED.batch_size in {0, 30 % tiny.SAMPLED.batch_size}  # whole batches only
+        unit = UNIT_BATCHES * tiny.SAMPLED.batch_size
+        assert len(store) % unit in {0, 30 % unit}  # whole units only
         resumed = tiny.answers(tiny_gemma, store)
     assert resumed == tiny.answers(tiny_gemma, None)
     keys = log.read_text().split()

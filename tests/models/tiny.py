@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -13,9 +14,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from alignprism.models.local import LocalEngine, load
-from alignprism.models.protocol import Answer, Decoding, Request
+from alignprism.models.protocol import Decoding, Outcome, Request, in_order
 from alignprism.models.spec import ResolvedModel
-from alignprism.models.store import Call, CallStore
+from alignprism.models.store import Call, CallStore, Purpose
 
 PROMPTS = [
     "Name a river.",
@@ -104,11 +105,15 @@ def requests() -> list[Request]:
     return [Request(f"p{n}", text) for n, text in enumerate(PROMPTS)]
 
 
-SAMPLED = Decoding(max_new_tokens=12, temperature=0.9, top_p=0.9, seed=3, samples=3, batch_size=4)
+SAMPLED = Decoding(max_new_tokens=12, temperature=0.9, top_p=0.9, seed=3, samples=3, batch_size=2)
 
 
-def answers(folder: Path, store: CallStore | None) -> list[Answer]:
-    return engine(folder, store).complete(requests(), SAMPLED)
+def complete(engine: LocalEngine, asked: list[Request], decoding: Decoding) -> list[Outcome]:
+    return in_order(engine.complete(asked, decoding), asked, decoding.samples)
+
+
+def answers(folder: Path, store: CallStore | None) -> list[Outcome]:
+    return complete(engine(folder, store), requests(), SAMPLED)
 
 
 class LoggedStore(CallStore):
@@ -118,9 +123,9 @@ class LoggedStore(CallStore):
         super().__init__(path)
         self.log = log
 
-    def put_many(self, calls: object) -> None:
-        rows: list[Call] = list(calls)  # type: ignore[call-overload]
-        super().put_many(rows)
+    def put_many(self, calls: Iterable[Call], purposes: Iterable[Purpose] = ()) -> None:
+        rows = list(calls)
+        super().put_many(rows, purposes)
         with self.log.open("a") as handle:
             handle.writelines(f"{row.key}\n" for row in rows)
 

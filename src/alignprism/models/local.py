@@ -1,34 +1,33 @@
-"""Models in this process: loading, completions, likelihoods and hidden states.
+"""Models in this process: completions, likelihoods and hidden states.
 
-Batches are composed from the whole list of requests, by content, never from what is left to do: a run that was
-killed and continued asks the same batches and gets the same numbers as one that was not.
+Batches are composed by content, never from what is left to do (see `alignprism.models.units`): a run that was killed and
+continued asks the same batches and gets the same numbers as one that was not.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from numpy.typing import NDArray
-from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from alignprism.errors import Failure, InputError
+from alignprism.errors import Failure
 from alignprism.models import template
-from alignprism.models.decoding import decode_batch, forward_options, left_padded, row_seed
-from alignprism.models.protocol import Answer, Decoding, Progress, Request
-from alignprism.models.spec import ResolvedModel
-from alignprism.models.store import Call, CallStore, call_key
+from alignprism.models.decoding import Generated, Over, decode_batch, forward_options, left_padded
+from alignprism.models.loading import load, load_tokenizer, with_adapter
+from alignprism.models.protocol import Decoding, Outcome, Progress, Request
+from alignprism.models.store import CallStore
+from alignprism.models.units import Asking, Done, Tick, Unit, Written
 
-__all__ = ["EngineError", "Likelihood", "LocalEngine", "load"]
+__all__ = ["EngineError", "Likelihood", "LocalEngine", "load", "load_tokenizer", "with_adapter"]
 
 _LOGIT_BYTES = (
     512 * 2**20
@@ -36,7 +35,7 @@ _LOGIT_BYTES = (
 
 
 class EngineError(Failure):
-    """A model could not answer. The message says which request and what to do."""
+    """A model could not do what was asked. The message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,64 +45,6 @@ class Likelihood:
     sum_nats: float
     tokens: int
     characters: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """One completion to make: a rendered prompt and a sample number."""
-
-    request_id: str
-    rendered: str
-    ids: tuple[int, ...]
-    sample: int
-    seed: int
-    key: str
-
-
-def load(
-    resolved: ResolvedModel, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-) -> tuple[Any, PreTrainedTokenizerBase]:
-    """A model ready for inference, its adapter merged, and its tokenizer with a chat template.
-
-    Without arguments the device is accelerate's, and the dtype float32 on a CPU, the checkpoint's own elsewhere.
-    """
-    place = torch.device(device) if device is not None else PartialState().device
-    chosen: torch.dtype | str = dtype if dtype is not None else (torch.float32 if place.type == "cpu" else "auto")
-    model = AutoModelForCausalLM.from_pretrained(resolved.folder, dtype=chosen, local_files_only=True)
-    if resolved.adapter is not None:
-        model = with_adapter(model, resolved.adapter)
-    return model.to(place).eval(), load_tokenizer(resolved)
-
-
-def with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """The model with a LoRA adapter merged into its weights, in place.
-
-    Raises
-    ------
-    InputError
-        the adapter changes an output head that is the embedding too: merged, it would change both.
-    """
-    wrapped = PeftModel.from_pretrained(model, str(adapter))
-    head = wrapped.get_base_model().get_output_embeddings()
-    if isinstance(head, LoraLayer) and head.get_base_layer().weight is model.get_input_embeddings().weight:
-        raise InputError(
-            f"{adapter}: it changes the output head, whose weights are the embedding's as well (tied); applied to the weights "
-            "it would change both"
-        )
-    return wrapped.merge_and_unload(safe_merge=True)
-
-
-def load_tokenizer(resolved: ResolvedModel) -> PreTrainedTokenizerBase:
-    """The tokenizer with a chat template and a padding token; an adapter's own comes before its base's."""
-    adapter = resolved.adapter
-    own = adapter is not None and (adapter / "tokenizer_config.json").is_file()
-    tokenizer = AutoTokenizer.from_pretrained(adapter if own else resolved.folder, local_files_only=True)
-    if adapter is not None and (adapter / "chat_template.jinja").is_file():
-        tokenizer.chat_template = (adapter / "chat_template.jinja").read_text(encoding="utf-8")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "left"
-    return template.with_chat_template(tokenizer)
 
 
 class LocalEngine:
@@ -118,102 +59,93 @@ class LocalEngine:
         self.digest = digest
         self.store = store
         config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-        self._context: int | None = getattr(config, "max_position_embeddings", None)
-        self._numerics = {"dtype": str(model.dtype), "device": model.device.type}
+        self.context: int | None = getattr(config, "max_position_embeddings", None)
+        self.numerics = {"dtype": str(model.dtype), "device": model.device.type}
 
     # --- completions -------------------------------------------------------------------------------------------------
 
     def complete(
-        self, requests: Sequence[Request], decoding: Decoding, progress: Progress | None = None
-    ) -> list[Answer]:
-        """Completions of all requests, in their order (all samples of the first, then of the second, ...).
+        self, requests: Iterable[Request], decoding: Decoding, progress: Progress | None = None
+    ) -> Iterator[Outcome]:
+        """One outcome per request and sample, each stored before it is handed out, in the order of their lengths within
+        a window of requests (see `alignprism.models.protocol.in_order`). Nothing is asked before the first is fetched.
 
-        `progress` is called with (completions done, all completions) after each batch.
-
-        Raises
-        ------
-        EngineError
-            a prompt does not fit the model's context, or memory ran out; what was answered before is in the store.
+        A prompt that the chat template refuses, that does not fit the context, or that memory does not suffice for even
+        alone, is a `Failed` of its own; the others are answered. When memory runs out, fewer rows are decoded at once.
         """
-        items = self._items(requests, decoding)
-        once = {item.key: item for item in sorted(items, key=lambda item: item.request_id, reverse=True)}
-        unique = sorted(once.values(), key=lambda item: (len(item.ids), item.request_id, item.sample))
-        calls: dict[str, Call] = {}
-        for start in range(0, len(unique), decoding.batch_size):
-            batch = unique[start : start + decoding.batch_size]
-            calls.update(self._stored(batch) or self._ask(batch, decoding))
-            if progress is not None:
-                progress(min(start + len(batch), len(unique)), len(unique))
-        return [self._answer(item, calls[item.key]) for item in items]
+        asking = Asking(self.tokenizer, self.name, self.digest, self.numerics, self.context, self.store)
 
-    def _items(self, requests: Sequence[Request], decoding: Decoding) -> list[_Item]:
-        settings = decoding.identity() | self._numerics
-        items: list[_Item] = []
-        for request in requests:
-            rendered = template.render(self.tokenizer, request.prompt)
-            ids = tuple(template.encode_rendered(self.tokenizer, rendered))
-            if self._context is not None and len(ids) + decoding.max_new_tokens > self._context:
-                raise EngineError(
-                    f"request {request.id!r}: {len(ids)} prompt tokens and {decoding.max_new_tokens} new ones do not "
-                    f"fit the context of {self.name} ({self._context} tokens); shorten or leave out this prompt"
-                )
-            for sample in range(decoding.samples):
-                seed = row_seed(decoding.seed, rendered, sample) if decoding.temperature > 0.0 else 0
-                key = call_key(self.digest, rendered, settings, sample, seed)
-                items.append(_Item(request.id, rendered, ids, sample, seed, key))
-        return items
+        def run(units: Iterator[Unit], tick: Tick) -> Iterator[Done]:
+            for unit in units:
+                began = time.monotonic()
+                written = self.write(unit, decoding, tick) if unit.calls is None else []
+                yield unit, written, time.monotonic() - began
 
-    def _stored(self, batch: Sequence[_Item]) -> dict[str, Call] | None:
-        """A batch's answers, if all are there: half a batch is asked again whole, so that its numbers are the same."""
-        if self.store is None:
-            return None
-        found = self.store.get_many([item.key for item in batch])
-        return found if len(found) == len(batch) else None
+        return asking.outcomes(requests, decoding, run, progress)
 
-    def _ask(self, batch: Sequence[_Item], decoding: Decoding) -> dict[str, Call]:
-        began = time.monotonic()
+    def write(self, unit: Unit, decoding: Decoding, tick: Tick | None = None) -> list[Written]:
+        """Decode a unit's prompts; nothing is stored."""
+        return self._fitting(list(zip(unit.prompts, unit.seeds, strict=True)), decoding, tick)
+
+    def _fitting(
+        self, asked: Sequence[tuple[Sequence[int], int]], decoding: Decoding, tick: Tick | None
+    ) -> list[Written]:
+        """Decode with as many rows at once as memory allows; a prompt that is too much alone is a failure."""
+        over: Over = lambda ids: _stop_at(template.decode(self.tokenizer, list(ids)), decoding.stop) is not None  # noqa: E731
         try:
-            written = decode_batch(
+            rows = decode_batch(
                 self.model,
-                [item.ids for item in batch],
+                [ids for ids, _ in asked],
                 decoding=decoding,
-                stop=template.stop_ids(self.tokenizer),
+                stop=self._stop_ids,
                 pad_id=self._pad_id(),
-                seeds=[item.seed for item in batch],
+                seeds=[seed for _, seed in asked],
+                over=over if decoding.stop else None,
+                finished=tick,
             )
-        except torch.OutOfMemoryError as error:
-            self._fail(batch, "out of memory", time.monotonic() - began)
-            raise EngineError(
-                f"{self.name}: out of memory with {len(batch)} prompts of up to {len(batch[-1].ids)} tokens at once; "
-                f"lower batch_size (now {decoding.batch_size}); finished batches are kept"
-            ) from error
-        seconds = time.monotonic() - began
-        calls = {
-            item.key: Call(
-                key=item.key,
-                model_digest=self.digest,
-                text=template.decode(self.tokenizer, row.ids),
-                n_tokens=len(row.ids),
-                truncated=row.truncated,
-                latency=seconds,
-            )
-            for item, row in zip(batch, written, strict=True)
-        }
-        if self.store is None:
-            return calls
-        self.store.put_many(calls.values())
-        # An answer that was stored before (by another list of requests) stays the answer.
-        return self.store.get_many(list(calls))
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            detail = f"{len(asked[-1][0])} prompt tokens and {decoding.max_new_tokens} new ones do not fit the memory"
+        else:
+            return [self._written(row, decoding) for row in rows]
+        # Outside of the handler, where the error's frames no longer hold the memory that is needed now.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(asked) == 1:
+            return [Written(failure="out of memory", detail=detail)]
+        at_once = min(decoding.batch_size, len(asked))
+        if at_once > 1:
+            return self._fitting(asked, replace(decoding, batch_size=at_once // 2), tick)
+        middle = len(asked) // 2
+        return self._fitting(asked[:middle], decoding, None) + self._fitting(asked[middle:], decoding, None)
 
-    def _fail(self, batch: Sequence[_Item], reason: str, seconds: float) -> None:
-        if self.store is not None:
-            self.store.put_many(
-                Call(item.key, self.digest, "", 0, False, seconds, status="failed", error=reason) for item in batch
-            )
+    def _written(self, row: Generated, decoding: Decoding) -> Written:
+        """A row's text without the stop string that ended it, and the tokens that spell it."""
+        text = template.decode(self.tokenizer, row.ids)
+        end = _stop_at(text, decoding.stop)
+        if end is None:
+            count, truncated = len(row.ids), row.truncated
+        else:
+            text, truncated = text[:end], False
+            count = self._spelled(row.ids, text)
+        if row.log_probs is None:
+            return Written(text, count, truncated)
+        starts = [len(template.decode(self.tokenizer, row.ids[:n])) for n in range(count + 1)]
+        whole = template.decode(self.tokenizer, row.ids[:count])
+        tokens = tuple(whole[a:b] for a, b in itertools.pairwise(starts))
+        return Written(text, count, truncated, tuple(row.log_probs[:count]), tokens)
 
-    @staticmethod
-    def _answer(item: _Item, call: Call) -> Answer:
-        return Answer(item.request_id, item.sample, call.text, call.n_tokens, call.truncated, call=call.key)
+    def _spelled(self, ids: Sequence[int], text: str) -> int:
+        """How many of the first tokens it takes to spell `text`."""
+        count = len(ids)
+        while count and template.decode(self.tokenizer, list(ids[: count - 1])).startswith(text):
+            count -= 1
+        return count
+
+    @cached_property
+    def _stop_ids(self) -> frozenset[int]:
+        return template.stop_ids(self.tokenizer)
 
     def _pad_id(self) -> int:
         pad = self.tokenizer.pad_token_id
@@ -296,6 +228,16 @@ class LocalEngine:
                 pooled = (states * weights).sum(dim=1) / weights.sum(dim=1)
             result[batch] = pooled.float().cpu().numpy()
         return result
+
+
+def _stop_at(text: str, stop: Sequence[str]) -> int | None:
+    """Where the first of the stop strings begins."""
+    return min((at for at in map(text.find, stop) if at >= 0), default=None)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    # The CPU's allocator has no error class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class _Reached(Exception):  # noqa: N818 - no error: the wanted layer is there

@@ -103,7 +103,7 @@ class Answer:
 
 Reason = Literal[
     "rate limited", "server error", "timeout", "connection", "cut reply", "invalid reply", "other model", "refused request",
-    "over budget", "out of memory", "lost worker", "interrupted",
+    "over budget", "prompt too long", "out of memory", "lost worker", "interrupted",
 ]  # fmt: skip
 
 

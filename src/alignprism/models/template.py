@@ -73,12 +73,18 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Asked) -> list[int]:
 
 def encode_rendered(tokenizer: PreTrainedTokenizerBase, rendered: str) -> list[int]:
     """Token ids of a text that `render` made."""
-    ids = _encode(tokenizer, rendered)
+    return encode_many(tokenizer, [rendered])[0]
+
+
+def encode_many(tokenizer: PreTrainedTokenizerBase, rendered: Sequence[str]) -> list[list[int]]:
+    """Token ids of many texts that `render` made; much faster than one at a time."""
+    if not rendered:
+        return []
+    found = tokenizer(list(rendered), add_special_tokens=False)["input_ids"]
     bos = tokenizer.bos_token_id
     # Some templates write the token themselves, others leave it to the tokenizer: one of both, never both.
-    if bos is not None and ids[:1] != [bos] and _adds_bos(tokenizer):
-        return [int(bos), *ids]
-    return ids
+    missing = bos is not None and any(ids[:1] != [bos] for ids in found) and _adds_bos(tokenizer)
+    return [[bos, *ids] if missing and ids[:1] != [bos] else list(ids) for ids in found]
 
 
 def completion_ids(tokenizer: PreTrainedTokenizerBase, completion: str, end: int | None = None) -> list[int]:

@@ -14,7 +14,7 @@ from alignprism.judging.degenerate import degenerate
 from alignprism.judging.judges import ready
 from alignprism.judging.language import on_language
 from alignprism.models.local import load_tokenizer
-from alignprism.models.protocol import Decoding, Request
+from alignprism.models.protocol import Answer, Decoding, Failed, Request, in_order
 from alignprism.prompts.handling import forbidden
 from alignprism.prompts.select import select_prompts
 from alignprism.rows import Completion, Pair, Prompt, write_atomic
@@ -49,6 +49,7 @@ def sample_candidates(context: Context, arm: str = "") -> list[Path]:
     requests = [Request(p.id, p.text) for p in [*safety, *general]]
     rows: list[Completion] = []
     withheld = 0
+    failures: Counter[str] = Counter()
     for number, name in enumerate(study.generators):
         model = start_of(context, name)
         decoding = Decoding(
@@ -60,12 +61,16 @@ def sample_candidates(context: Context, arm: str = "") -> list[Path]:
         )
         advance = context.progress(f"sampling from {name}", len(requests) * study.pairs.candidates)
         with engine(context, model) as loaded:
-            answers = loaded.complete(requests, decoding, advance)
+            outcomes = in_order(loaded.complete(requests, decoding, advance), requests, decoding.samples)
+            answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
             kept = [answer for answer in answers if not forbidden(answer.text)]
             rows += [completion_row(loaded, answer, decoding, answer.sample, "candidate") for answer in kept]
         withheld += len(answers) - len(kept)
+        failures += Counter(outcome.reason for outcome in outcomes if isinstance(outcome, Failed))
     if withheld:
         context.say(f"{withheld} candidates were withheld by the handling rules")
+    for reason, count in sorted(failures.items()):
+        context.say(f"{count} candidates could not be had: {reason}")
     return [context.write(arm_stage("candidates", arm), "completions.parquet", rows, Completion)]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from alignprism.judging.judges import ready
 from alignprism.judging.verdicts import judge
 from alignprism.models.local import LocalEngine
-from alignprism.models.protocol import Decoding, Request
+from alignprism.models.protocol import Decoding, Request, in_order
 from alignprism.rows import Completion, Prompt, ReferenceLikelihood, Verdict, by_id, read_rows
 from alignprism.stages.context import Context, evaluated_prompts
 from alignprism.stages.data import write_json
@@ -41,8 +41,9 @@ def greedy(
 ) -> list[Completion]:
     """Greedy completions as rows, in the order of the prompts."""
     decoding = Decoding(max_new_tokens=max_new_tokens, batch_size=batch_size)
-    answers = loaded.complete([Request(p.id, p.text) for p in prompts], decoding, advance)
-    return [completion_row(loaded, answer, decoding, "greedy", max_new_tokens) for answer in answers]
+    requests = [Request(p.id, p.text) for p in prompts]
+    outcomes = in_order(loaded.complete(requests, decoding, advance), requests)
+    return [completion_row(loaded, outcome, decoding, "greedy", max_new_tokens) for outcome in outcomes]
 
 
 def _likelihoods(loaded: LocalEngine, prompts: Sequence[Prompt]) -> list[ReferenceLikelihood]:

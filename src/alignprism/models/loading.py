@@ -1,0 +1,62 @@
+"""From a model's files to a model in memory and its tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from alignprism.errors import InputError
+from alignprism.models import template
+from alignprism.models.spec import ResolvedModel
+
+
+def load(
+    resolved: ResolvedModel, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """A model ready for inference, its adapter merged, and its tokenizer with a chat template.
+
+    Without arguments the device is accelerate's, and the dtype float32 on a CPU, the checkpoint's own elsewhere.
+    """
+    place = torch.device(device) if device is not None else PartialState().device
+    chosen: torch.dtype | str = dtype if dtype is not None else (torch.float32 if place.type == "cpu" else "auto")
+    model = AutoModelForCausalLM.from_pretrained(resolved.folder, dtype=chosen, local_files_only=True)
+    if resolved.adapter is not None:
+        model = with_adapter(model, resolved.adapter)
+    return model.to(place).eval(), load_tokenizer(resolved)
+
+
+def with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """The model with a LoRA adapter merged into its weights, in place.
+
+    Raises
+    ------
+    InputError
+        the adapter changes an output head that is the embedding too: merged, it would change both.
+    """
+    wrapped = PeftModel.from_pretrained(model, str(adapter))
+    head = wrapped.get_base_model().get_output_embeddings()
+    if isinstance(head, LoraLayer) and head.get_base_layer().weight is model.get_input_embeddings().weight:
+        raise InputError(
+            f"{adapter}: it changes the output head, whose weights are the embedding's as well (tied); applied to the weights "
+            "it would change both"
+        )
+    return wrapped.merge_and_unload(safe_merge=True)
+
+
+def load_tokenizer(resolved: ResolvedModel) -> PreTrainedTokenizerBase:
+    """The tokenizer with a chat template and a padding token; an adapter's own comes before its base's."""
+    adapter = resolved.adapter
+    own = adapter is not None and (adapter / "tokenizer_config.json").is_file()
+    tokenizer = AutoTokenizer.from_pretrained(adapter if own else resolved.folder, local_files_only=True)
+    if adapter is not None and (adapter / "chat_template.jinja").is_file():
+        tokenizer.chat_template = (adapter / "chat_template.jinja").read_text(encoding="utf-8")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return template.with_chat_template(tokenizer)
