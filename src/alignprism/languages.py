@@ -84,4 +84,5 @@ def find_language(label: str) -> Language:
 
 @cache
 def _codes_by_name() -> dict[str, str]:
-    return {name.lower(): code for code, name in Locale("en").languages.items() if _CODE.fullmatch(code)}
+    ours = {name.lower(): code for code, name in _NAMES.items()}
+    return ours | {name.lower(): code for code, name in Locale("en").languages.items() if _CODE.fullmatch(code)}

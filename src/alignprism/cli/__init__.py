@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from alignprism import __version__
-from alignprism.cli import judge, merge, models, runs, studies, train
+from alignprism.cli import data, judge, merge, models, runs, studies, train
 from alignprism.cli.console import console
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ for command in (
     runs.export,
 ):
     app.command()(command)
+app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(judge.app, name="judge")
 app.add_typer(train.app, name="train")

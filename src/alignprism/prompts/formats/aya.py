@@ -102,7 +102,7 @@ def published(row: Prompt) -> dict[str, Any]:
     return {
         "prompt": row.text,
         "harm_category": str([_PUBLISHED[name] for name in row.categories]),
-        "language": language(row.language).name,
+        "language": language(row.language).name.partition(" (")[0],
         "global_or_local": row.scope,
         "literal_translation": row.literal_translation or "",
         "semantic_translation": row.semantic_translation or "",
