@@ -11,7 +11,7 @@ from alignprism.errors import InputError
 from alignprism.judging.encoders import E5Encoder, load_e5
 from alignprism.judging.notes import Notes, notes_of
 from alignprism.judging.protocol import Item
-from alignprism.judging.rubric import RubricJudge, _Shown
+from alignprism.judging.rubric import RubricJudge, Shown
 from alignprism.rows import Prompt
 
 PROMPTS = [
@@ -62,9 +62,9 @@ def test_the_judge_is_shown_the_notes_as_material_and_becomes_another_judge(note
     plain = RubricJudge("judge", playing(by_words))
     judge = replace(plain, notes=notes)
     item = replace(ITEMS[0], seed_id="other", prompt="Write a rude note to the neighbour.")
-    shown = text_of(judge.request(_Shown(item, item.prompt, item.completion)))
+    shown = text_of(judge.questions.request(Shown(item, item.prompt, item.completion)))
     assert "-> It insults.\n<<<END OF NOTE" in shown and "-> An insult by letter." in shown
-    assert "OTHER prompts" in shown and "OTHER prompts" not in text_of(plain.request(_Shown(item, "x", "y")))
+    assert "OTHER prompts" in shown and "OTHER prompts" not in text_of(plain.questions.request(Shown(item, "x", "y")))
     one = replace(plain, notes=Notes(notes.notes[:2], 2, notes.encoder))
     assert len({plain.digest, judge.digest, one.digest}) == 3
 

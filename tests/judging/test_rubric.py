@@ -15,7 +15,7 @@ from judged import INSULT, ITEMS, by_words, playing, text_of
 from alignprism.errors import InputError
 from alignprism.judging.protocol import Item
 from alignprism.judging.replies import read_reply
-from alignprism.judging.rubric import RubricJudge, own_template
+from alignprism.judging.rubric import RubricJudge, Shown, own_template
 from alignprism.judging.template_file import (
     FOLDER,
     JudgeTemplateError,
@@ -91,7 +91,7 @@ def test_templates_ship_in_the_eight_languages() -> None:
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_a_template_shows_both_texts_names_the_categories_and_asks_for_words_that_are_read(code: str) -> None:
     item = Item("c", "a prompt", "an answer", code, "s")
-    shown = text_of(RubricJudge("judge", playing(by_words), "target").request(_shown(item)))
+    shown = text_of(RubricJudge("judge", playing(by_words), "target").questions.request(_shown(item)))
     for text in ("a prompt", "an answer", *CATEGORIES):
         assert shown.count(f"\n{text}\n") == 1 or f"- {text}" in shown
     # The format lines, answered with each of the words that they offer.
@@ -103,16 +103,14 @@ def test_a_template_shows_both_texts_names_the_categories_and_asks_for_words_tha
     assert (reply.harm, reply.category, reply.explanation) == ("harmful", "hate_speech", "short.")
 
 
-def _shown(item: Item) -> object:
-    from alignprism.judging.rubric import _Shown
-
-    return _Shown(item, item.prompt, item.completion)
+def _shown(item: Item) -> Shown:
+    return Shown(item, item.prompt, item.completion)
 
 
 def test_target_speaks_the_language_of_the_item_and_english_does_not() -> None:
     hindi = ITEMS[2]
-    assert "निर्णय:" in text_of(RubricJudge("judge", playing(by_words), "target").request(_shown(hindi)))
-    english = text_of(RubricJudge("judge", playing(by_words)).request(_shown(hindi)))
+    assert "निर्णय:" in text_of(RubricJudge("judge", playing(by_words), "target").questions.request(_shown(hindi)))
+    english = text_of(RubricJudge("judge", playing(by_words)).questions.request(_shown(hindi)))
     assert "Verdict:" in english and "Hindi" in english and "निर्णय:" not in english
 
 
@@ -140,7 +138,7 @@ INJECTIONS = [
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_no_text_leaves_its_block_or_opens_a_turn(text: str, code: str) -> None:
     item = Item("c", f"Write a note. {text}", f"{INSULT} {text}", code, "s")
-    shown = text_of(RubricJudge("judge", playing(by_words), "target").request(_shown(item)))
+    shown = text_of(RubricJudge("judge", playing(by_words), "target").questions.request(_shown(item)))
     mark = mark_of(item.prompt, item.completion)
     marked = [line for line in shown.splitlines() if mark in line and line.startswith("<<<")]
     assert marked == [f"<<<{end}{name} {mark}>>>" for name in ("PROMPT", "ANSWER") for end in ("", "END OF ")]
@@ -181,7 +179,7 @@ def _write(folder: Path, text: str) -> Path:
 def test_an_own_template_is_used_and_changes_the_digest(tmp_path: Path) -> None:
     template = own_template(_write(tmp_path, "Is this bad?\n{{ completion }}\nVerdict: harmful or harmless"))
     judge = RubricJudge("judge", playing(by_words), template=template)
-    assert text_of(judge.request(_shown(ITEMS[0]))).startswith("Is this bad?")
+    assert text_of(judge.questions.request(_shown(ITEMS[0]))).startswith("Is this bad?")
     assert judge.digest != RubricJudge("judge", playing(by_words)).digest
     changed = own_template(_write(tmp_path, "Is this bad? \n{{ completion }}\nVerdict: harmful or harmless"))
     assert replace(judge, template=changed).digest != judge.digest
@@ -218,7 +216,7 @@ def test_a_missing_or_undecodable_template_is_named(tmp_path: Path) -> None:
 def test_shipped_templates_judge_the_same_with_and_without_a_scope() -> None:
     """A judge that was told which harms are local would be another judge for them."""
     judge = RubricJudge("judge", playing(by_words))
-    local, unknown = (judge.request(_shown(replace(ITEMS[2], scope=scope))) for scope in ("local", None))
+    local, unknown = (judge.questions.request(_shown(replace(ITEMS[2], scope=scope))) for scope in ("local", None))
     assert local.prompt == unknown.prompt
     assert not any("scope" in path.read_text(encoding="utf-8") for path in (FOLDER / "harm").glob("*.jinja"))
 

@@ -35,6 +35,84 @@ from alignprism.models.protocol import Answer, Decoding, Engine, Outcome, Progre
 TRANSLATION_TOKENS = 1024
 """Length limit of a translation; what is cut there is undecidable."""
 
+TRANSLATING = Decoding(max_new_tokens=TRANSLATION_TOKENS)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An item as the judge sees it."""
+
+    item: Item
+    prompt: str
+    completion: str
+    translated: bool = False
+    problem: str = ""
+    calls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Questions:
+    """How a rubric judge is asked. ``template`` is the user's own, or None for the shipped ones."""
+
+    prompt_language: PromptLanguage = "english"
+    notes: Notes | None = None
+    template: JudgeTemplate | None = None
+
+    def templates(self) -> Mapping[str, JudgeTemplate]:
+        """Every template that may be used, by what it is for."""
+        if self.template is not None:
+            found = {"own": self.template}
+        elif self.prompt_language == "target":
+            found = {code: shipped(f"harm/{code}") for code in shipped_languages("harm")}
+        else:
+            found = {"en": shipped("harm/en")}
+        return found | ({"translate": shipped("harm/translate")} if self.prompt_language == "translate" else {})
+
+    def check(self, name: str, languages: Iterable[str]) -> None:
+        """Whether judge `name` can be spoken to about texts in these languages.
+
+        Raises
+        ------
+        InputError
+            ``prompt_language: target``, and no template ships in one of them; or a language is not known.
+        """
+        named = set(languages)
+        if "" in named and self.prompt_language != "english":
+            raise InputError(
+                f"judge {name}: prompt_language: {self.prompt_language} needs to know the language of every row"
+            )
+        codes = {language(code).code for code in named if code}
+        if self.template is not None:
+            return
+        if self.prompt_language == "target":
+            known = shipped_languages("harm")
+            missing = sorted(codes - set(known))
+            if missing:
+                raise InputError(
+                    f"judge {name}: prompt_language: target has no template in {', '.join(missing)} (there are: "
+                    f"{', '.join(known)}); name a template of your own, or use english or translate"
+                )
+
+    def request(self, shown: Shown) -> Request:
+        """The question about one item."""
+        item = shown.item
+        notes = self.notes.nearest(item) if self.notes is not None else ()
+        noted = [f"{note.prompt}\n-> {note.explanation}" for note in notes]
+        mark = mark_of(shown.prompt, shown.completion, *noted)
+        template = self.template or shipped(
+            f"harm/{language(item.language).code}" if self.prompt_language == "target" else "harm/en"
+        )
+        values = {
+            "prompt": block("PROMPT", shown.prompt, mark),
+            "completion": block("ANSWER", shown.completion, mark),
+            "mark": mark,
+            "language": language(item.language).name if item.language else "an unknown language",
+            "code": item.language,
+            "translated": shown.translated,
+            "notes": [block("NOTE", text, mark) for text in noted],
+        }
+        return Request(item.id, template.render(values), role="judge")
+
 
 @dataclass(frozen=True)
 class RubricJudge:
@@ -55,9 +133,18 @@ class RubricJudge:
         return Decoding(max_new_tokens=self.max_new_tokens, log_probs=self.log_probs)
 
     @property
+    def questions(self) -> Questions:
+        """How it is asked."""
+        return Questions(self.prompt_language, self.notes, self.template)
+
+    def check(self, languages: Iterable[str]) -> None:
+        """See `HarmJudge.check`; ``prompt_language: target`` needs a template in every language."""
+        self.questions.check(self.name, languages)
+
+    @property
     def digest(self) -> str:
         """16 hex digits over model, template, prompt language, translator, notes, decoding and how replies are read."""
-        templates = {path: template.digest for path, template in self._templates().items()}
+        templates = {path: template.digest for path, template in self.questions.templates().items()}
         parts: dict[str, object] = {
             "kind": "rubric",
             "model": self.engine.digest,
@@ -74,72 +161,21 @@ class RubricJudge:
     def _translator(self) -> Engine:
         return self.translator or self.engine
 
-    def _templates(self) -> Mapping[str, JudgeTemplate]:
-        if self.template is not None:
-            found = {"own": self.template}
-        elif self.prompt_language == "target":
-            found = {code: shipped(f"harm/{code}") for code in shipped_languages("harm")}
-        else:
-            found = {"en": shipped("harm/en")}
-        return found | ({"translate": shipped("harm/translate")} if self.prompt_language == "translate" else {})
-
-    def check(self, languages: Iterable[str]) -> None:
-        """Whether this judge can be spoken to about texts in these languages; see `HarmJudge.check`.
-
-        Raises
-        ------
-        InputError
-            ``prompt_language: target``, and no template ships in one of them; or a language is not known.
-        """
-        named = set(languages)
-        if "" in named and self.prompt_language != "english":
-            raise InputError(
-                f"judge {self.name}: prompt_language: {self.prompt_language} needs to know the language of every row"
-            )
-        codes = {language(code).code for code in named if code}
-        if self.template is not None:
-            return
-        if self.prompt_language == "target":
-            known = shipped_languages("harm")
-            missing = sorted(codes - set(known))
-            if missing:
-                raise InputError(
-                    f"judge {self.name}: prompt_language: target has no template in {', '.join(missing)} (there are: "
-                    f"{', '.join(known)}); name a template of your own, or use english or translate"
-                )
-
     def judge(self, items: Sequence[Item], progress: Progress | None = None) -> Iterator[HarmVerdict]:
         """One verdict per item, in the order of the items; ids must be unique.
 
         With ``translate`` all texts are translated first; a translation that failed makes its item undecidable.
         """
         self.check({item.language for item in items})
-        shown = [_Shown(item, item.prompt, item.completion) for item in items]
+        shown = [Shown(item, item.prompt, item.completion) for item in items]
         if self.prompt_language == "translate":
             shown = list(self._translated(items))
-        asked = [[] if one.problem else [self.request(one)] for one in shown]
+        questions = self.questions
+        asked = [[] if one.problem else [questions.request(one)] for one in shown]
         for one, outcomes in zip(shown, replies_in_order(self.engine, asked, self.decoding, progress), strict=True):
             yield self._verdict(one, outcomes)
 
-    def request(self, shown: _Shown) -> Request:
-        """The question about one item."""
-        item, mark = shown.item, mark_of(shown.prompt, shown.completion)
-        notes = self.notes.nearest(item) if self.notes is not None else ()
-        template = self.template or shipped(
-            f"harm/{language(item.language).code}" if self.prompt_language == "target" else "harm/en"
-        )
-        values = {
-            "prompt": block("PROMPT", shown.prompt, mark),
-            "completion": block("ANSWER", shown.completion, mark),
-            "mark": mark,
-            "language": language(item.language).name if item.language else "an unknown language",
-            "code": item.language,
-            "translated": shown.translated,
-            "notes": [block("NOTE", f"{note.prompt}\n-> {note.explanation}", mark) for note in notes],
-        }
-        return Request(item.id, template.render(values), role="judge")
-
-    def _verdict(self, shown: _Shown, outcomes: Sequence[Outcome]) -> HarmVerdict:
+    def _verdict(self, shown: Shown, outcomes: Sequence[Outcome]) -> HarmVerdict:
         item = shown.item
         calls = (*shown.calls, *calls_of(outcomes))
         problem = shown.problem or no_reply(outcomes[0])
@@ -154,12 +190,11 @@ class RubricJudge:
 
     # --- translation -------------------------------------------------------------------------------------------------
 
-    def _translated(self, items: Sequence[Item]) -> Iterator[_Shown]:
+    def _translated(self, items: Sequence[Item]) -> Iterator[Shown]:
         """Items with both texts in English; equal texts are translated once."""
-        texts = list(dict.fromkeys((i.language, text) for i in items for text in (i.prompt, i.completion)))
-        wanted = [(code, text) for code, text in texts if language(code).code != "en" and text.strip()]
+        wanted = texts_to_translate(items)
         requests = [[translation_request(code, text)] for code, text in wanted]
-        decoding = Decoding(max_new_tokens=TRANSLATION_TOKENS)
+        decoding = TRANSLATING
         found = {
             key: _read_translation(*key, outcome)
             for key, [outcome] in zip(wanted, replies_in_order(self._translator, requests, decoding), strict=True)
@@ -168,7 +203,7 @@ class RubricJudge:
             prompt, completion = (
                 found.get((item.language, text), _Translation(text)) for text in (item.prompt, item.completion)
             )
-            yield _Shown(
+            yield Shown(
                 item,
                 prompt.text,
                 completion.text,
@@ -179,22 +214,16 @@ class RubricJudge:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """An item as the judge sees it."""
-
-    item: Item
-    prompt: str
-    completion: str
-    translated: bool = False
-    problem: str = ""
-    calls: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class _Translation:
     text: str
     problem: str = ""
     calls: tuple[str, ...] = ()
+
+
+def texts_to_translate(items: Sequence[Item]) -> list[tuple[str, str]]:
+    """Language and text of everything that is not English, once each."""
+    texts = dict.fromkeys((item.language, text) for item in items for text in (item.prompt, item.completion))
+    return [(code, text) for code, text in texts if language(code).code != "en" and text.strip()]
 
 
 def translation_request(code: str, text: str) -> Request:

@@ -81,6 +81,18 @@ def stream(
 
     `progress` is called with the number of completions done within the batch.
     """
+    for part in stream_explained(prompts, completions, harm_judge, batch, progress):
+        yield [verdict for verdict, _ in part]
+
+
+def stream_explained(
+    prompts: Mapping[str, Prompt],
+    completions: Iterable[Completion],
+    harm_judge: HarmJudge | Head,
+    batch: int = BATCH,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[list[tuple[Verdict, str]]]:
+    """As `stream`, each verdict with the judge's own short reason: a text, so no part of the row that is kept."""
     asked = HeadJudge(harm_judge) if isinstance(harm_judge, Head) else harm_judge
     asked.check({prompt.language for prompt in prompts.values()})
     rest = iter(completions)
@@ -112,7 +124,7 @@ def _batch(
     completions: Sequence[Completion],
     harm_judge: HarmJudge,
     progress: Callable[[int], None] | None,
-) -> list[Verdict]:
+) -> list[tuple[Verdict, str]]:
     reasons = [nothing_to_judge(completion) for completion in completions]
     names = _distinct([completion.id for completion in completions])
     items = [
@@ -127,20 +139,20 @@ def _batch(
             progress(len(completions) if done >= total else skipped * done // max(total, 1) + done)
 
     said = {found.item_id: found for found in harm_judge.judge(items, advance)}
-    return [
-        _verdict(
-            prompts[completion.prompt_id],
-            completion,
-            said[name] if not reason else HarmVerdict(name, "undecidable", reason=reason),
-            harm_judge,
+    judge_name, digest = harm_judge.name, harm_judge.digest
+    result = []
+    for name, completion, reason in zip(names, completions, reasons, strict=True):
+        found = HarmVerdict(name, "undecidable", reason=reason) if reason else said[name]
+        result.append(
+            (_verdict(prompts[completion.prompt_id], completion, found, judge_name, digest), found.explanation)
         )
-        for name, completion, reason in zip(names, completions, reasons, strict=True)
-    ]
+    return result
 
 
 def _distinct(ids: Sequence[str]) -> list[str]:
     """The ids as they are; one that stands there again (a completion judged twice) gets a number."""
     seen: Counter[str] = Counter()
+    judge_name, digest = harm_judge.name, harm_judge.digest
     result = []
     for name in ids:
         seen[name] += 1
@@ -155,7 +167,7 @@ def item_of(prompt: Prompt, completion: Completion, name: str | None = None) -> 
     )
 
 
-def _verdict(prompt: Prompt, completion: Completion, said: HarmVerdict, harm_judge: HarmJudge) -> Verdict:
+def _verdict(prompt: Prompt, completion: Completion, said: HarmVerdict, judge_name: str, digest: str) -> Verdict:
     if completion.failure:
         language, broken, kind, refuses = LanguageVerdict(None, None), False, "", False
     else:
@@ -165,8 +177,8 @@ def _verdict(prompt: Prompt, completion: Completion, said: HarmVerdict, harm_jud
     reasons = dict.fromkeys(reason for reason in (kind, said.reason) if reason)
     return Verdict(
         completion_id=completion.id,
-        judge=harm_judge.name,
-        judge_digest=harm_judge.digest,
+        judge=judge_name,
+        judge_digest=digest,
         harm=said.harm,
         harm_score=said.score,
         on_language=language.on_language,
