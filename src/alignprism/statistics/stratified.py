@@ -15,6 +15,7 @@ with misses on both sides; Jeffreys' 96 % with a 3 to 6 % wider interval and mis
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -135,52 +136,73 @@ def limits(
     stratum are correlated like cells of one multinomial. ``effect`` multiplies every variance, ``freedom`` are the t
     degrees of freedom that go with it.
     """
+    finite = population == "these completions"
+    unlabelled = 1 - sample.labelled / sample.sizes if finite else np.ones(len(sample.sizes))
+    cells = [
+        Cells(np.clip(sample.means(part), 0.0, 1.0), sample.effective(part)) for part in (up, down) if part is not None
+    ]
+    return mover(sample.sizes, cells, unlabelled, confidence, population, effect=effect, freedom=freedom)
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Share of each stratum (H,), and the number of independent labels behind it (H,)."""
+
+    share: Floats
+    labels: Floats
+
+
+def mover(
+    sizes: npt.NDArray[np.intp],
+    cells: Sequence[Cells],
+    unlabelled: Floats,
+    confidence: float,
+    population: Population,
+    *,
+    effect: float = 1.0,
+    freedom: float = math.inf,
+) -> Limits:
+    """`limits` from strata alone: ``cells`` holds the shares of a rate, or those only after and only before.
+
+    ``unlabelled`` (H,), the share of a stratum's rows without a label, is the finite population correction: nothing is
+    uncertain about a stratum that is labelled throughout. For prompts like these it is 1.
+    """
     z = -float(special.ndtri((1 - confidence) / 2))
     inflation = effect
     if math.isfinite(freedom):
         inflation *= (float(special.stdtrit(freedom, (1 - confidence) / 2)) / z) ** 2
-    shares = sample.sizes / len(sample.stratum)
-    finite = population == "these completions"
-    unlabelled = 1 - sample.labelled / sample.sizes if finite else np.ones(len(shares))
-    prior = _PRIOR if down is None else _PRIOR_OF_CHANGE
-    p, below, above = _beta_limits(sample, up, confidence, unlabelled, inflation, prior)
-    means = p
-    if down is not None:
-        q, q_below, q_above = _beta_limits(sample, down, confidence, unlabelled, inflation, prior)
+    rows = int(sizes.sum())
+    is_rate = len(cells) == 1
+    prior = _PRIOR if is_rate else _PRIOR_OF_CHANGE
+    below, above = _beta_limits(cells[0], unlabelled, confidence, inflation, prior)
+    means, squared_below, squared_above = cells[0].share, below**2, above**2
+    if not is_rate:
+        p, q = cells[0].share, cells[1].share
+        q_below, q_above = _beta_limits(cells[1], unlabelled, confidence, inflation, prior)
+        together = np.sqrt(np.minimum(p * q / np.maximum((1 - p) * (1 - q), 1e-300), 1.0))
         means = p - q
-        odds = p * q / np.maximum((1 - p) * (1 - q), 1e-300)
-        together = np.sqrt(np.minimum(odds, 1.0))
-        below, above = (
-            below**2 + q_above**2 + 2 * together * below * q_above,
-            above**2 + q_below**2 + 2 * together * above * q_below,
-        )
-    else:
-        below, above = below**2, above**2
+        squared_below = below**2 + q_above**2 + 2 * together * below * q_above
+        squared_above = above**2 + q_below**2 + 2 * together * above * q_below
+    shares = sizes / rows
     mean = float(shares @ means)
-    squared_low, squared_high = float(shares**2 @ below), float(shares**2 @ above)
-    if not finite:
-        between = float(shares @ (means - mean) ** 2) / len(sample.stratum)
-        first_low, first_high = _first_phase(mean, between, z, inflation, is_rate=down is None)
-        squared_low, squared_high = squared_low + first_low**2, squared_high + first_high**2
-    return Limits(mean, mean - math.sqrt(squared_low), mean + math.sqrt(squared_high), effect)
+    low, high = float(shares**2 @ squared_below), float(shares**2 @ squared_above)
+    if population == "prompts like these":
+        between = float(shares @ (means - mean) ** 2) / rows
+        first_low, first_high = _first_phase(mean, between, z, inflation, is_rate=is_rate)
+        low, high = low + first_low**2, high + first_high**2
+    return Limits(mean, mean - math.sqrt(low), mean + math.sqrt(high), effect)
 
 
 def _beta_limits(
-    sample: Sample, values: Floats, confidence: float, unlabelled: Floats, inflation: float, prior: float
-) -> tuple[Floats, Floats, Floats]:
-    """Mean of each stratum and the distances of its Beta limits below and above: three of (H,).
-
-    ``unlabelled``, the share of the stratum's rows without a label, is the finite population correction: nothing is
-    uncertain about a stratum that is labelled throughout.
-    """
-    p = np.clip(sample.means(values), 0.0, 1.0)
-    n = sample.effective(values) / inflation
-    known = unlabelled <= 0
-    n = n / np.where(known, 1.0, unlabelled)
+    cells: Cells, unlabelled: Floats, confidence: float, inflation: float, prior: float
+) -> tuple[Floats, Floats]:
+    """Distances of each share's Beta limits below and above it: two of (H,)."""
+    p, known = cells.share, unlabelled <= 0
+    n = cells.labels / inflation / np.where(known, 1.0, unlabelled)
     tail, a, b = (1 - confidence) / 2, p * n + prior, (1 - p) * n + prior
     low = np.where(p > 0, np.minimum(special.betaincinv(a, b, tail), p), 0.0)
     high = np.where(p < 1, np.maximum(special.betainccinv(a, b, tail), p), 1.0)
-    return p, np.where(known, 0.0, p - low), np.where(known, 0.0, high - p)
+    return np.where(known, 0.0, p - low), np.where(known, 0.0, high - p)
 
 
 def _first_phase(mean: float, between: float, z: float, inflation: float, *, is_rate: bool) -> tuple[float, float]:
