@@ -40,7 +40,13 @@ class EndpointSettings(Part):
     price: Price | None = Field(default=None, description="for the estimate before and the cap during a run")
     extra: dict[str, Any] = Field(
         default={},
-        description="sent with every request, such as {reasoning_effort: low}; part of the answer's identity",
+        description="sent with every request, such as {reasoning_effort: low}; null leaves a field out (such as seed); part of "
+        "the answer's identity",
+    )
+    weights: str | None = Field(
+        default=None,
+        description="what the servers load, in your words (a revision, a digest): with it the addresses are no part of the "
+        "model's identity, and servers may move",
     )
 
     @field_validator("urls")

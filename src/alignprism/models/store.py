@@ -169,7 +169,11 @@ class CallStore:
 
         The result is the call that counts: if the key had an answer before, that one.
         """
-        return await self._group.put(call, purposes)
+        return (await self._group.put([call], purposes)).get(call.key, call)
+
+    async def note(self, purposes: Sequence[Purpose]) -> None:
+        """Note what stored answers are used for as well, in one transaction with whatever else waits."""
+        await self._group.put([], purposes)
 
     def add_purposes(self, purposes: Sequence[Purpose]) -> None:
         """Note what stored answers are used for as well."""
@@ -306,7 +310,18 @@ def _read(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Call]:
 def _call(row: tuple[Any, ...]) -> Call:
     # SQLite has no booleans: truncated (4) and filtered (11) come back as 0 or 1.
     log_probs = None if row[19] is None else tuple(json.loads(row[19]))
-    return Call(*row[:4], bool(row[4]), *row[5:11], bool(row[11]), *row[12:19], log_probs)
+    values = [*row[:4], bool(row[4]), *row[5:11], bool(row[11]), *row[12:19], log_probs]
+    return Call(*values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What one caller wants written, and how to wake it: with the answers that were there before."""
+
+    calls: Sequence[Call]
+    purposes: Sequence[Purpose]
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[dict[str, Call]]
 
 
 class _GroupCommit:
@@ -314,22 +329,22 @@ class _GroupCommit:
 
     def __init__(self, store: CallStore) -> None:
         self._store = store
-        self._waiting: list[tuple[Call, Sequence[Purpose], asyncio.AbstractEventLoop, asyncio.Future[Call]]] = []
+        self._waiting: list[_Waiting] = []
         self._changed = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    async def put(self, call: Call, purposes: Sequence[Purpose]) -> Call:
+    async def put(self, calls: Sequence[Call], purposes: Sequence[Purpose]) -> dict[str, Call]:
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[Call] = loop.create_future()
+        entry = _Waiting(calls, purposes, loop, loop.create_future())
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="calls.sqlite", daemon=True)
                 self._thread.start()
-            self._waiting.append((call, purposes, loop, done))
+            self._waiting.append(entry)
             if len(self._waiting) == 1:
                 self._changed.notify()
-        return await done
+        return await entry.done
 
     def _work(self) -> None:
         while True:
@@ -345,19 +360,19 @@ class _GroupCommit:
                 batch, self._waiting = self._waiting, []
             self._commit(batch)
 
-    def _commit(
-        self, batch: list[tuple[Call, Sequence[Purpose], asyncio.AbstractEventLoop, asyncio.Future[Call]]]
-    ) -> None:
+    def _commit(self, batch: list[_Waiting]) -> None:
         before: dict[str, Call] = {}
         failed: Exception | None = None
         try:
-            before = self._store._write([entry[0] for entry in batch], [p for entry in batch for p in entry[1]])
+            before = self._store._write(
+                [c for entry in batch for c in entry.calls], [p for e in batch for p in e.purposes]
+            )
         except (OSError, sqlite3.Error) as error:  # whoever waits must hear of it; they raise it where it is understood
             failed = error
-        for loop in {entry[2] for entry in batch}:
-            ends = [(done, before.get(call.key, call)) for call, _, its_loop, done in batch if its_loop is loop]
+        for loop in {entry.loop for entry in batch}:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_wake, ends, failed)
+                ends = [entry.done for entry in batch if entry.loop is loop]
+                loop.call_soon_threadsafe(_wake, ends, before, failed)
 
     def close(self) -> None:
         with self._changed:
@@ -367,11 +382,11 @@ class _GroupCommit:
             self._thread.join()
 
 
-def _wake(ends: list[tuple[asyncio.Future[Call], Call]], failed: Exception | None) -> None:
-    for done, call in ends:
+def _wake(ends: list[asyncio.Future[dict[str, Call]]], before: dict[str, Call], failed: Exception | None) -> None:
+    for done in ends:
         if done.done():  # cancelled: nobody waits any more, but the answer is stored
             continue
         if failed is not None:
             done.set_exception(failed)
         else:
-            done.set_result(call)
+            done.set_result(before)

@@ -1,0 +1,403 @@
+"""From one item to its stored call: the tries, their limits and costs, and what a reply means. Lives in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from alignprism.models import replies
+from alignprism.models.addresses import Address, Addresses
+from alignprism.models.cost import Budget, dollars, estimate_tokens, prompt_tokens
+from alignprism.models.limits import LONGEST_WAIT_SECONDS, Gate, retry_after_seconds, retry_delay
+from alignprism.models.probe import Probed
+from alignprism.models.protocol import Decoding, Reason, Request
+from alignprism.models.settings import EndpointSettings
+from alignprism.models.store import Call, CallStore, Purpose, call_key
+from alignprism.models.tally import Tally
+from alignprism.models.wording import messages, rendered, sample_seed
+
+_OPEN_PER_CONNECTION = 8  # calls that wait for their next try hold no connection, but they hold memory
+_BUDGET_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One sample of one request, and the key of its call."""
+
+    request: Request
+    sample: int
+    seed: int | None
+    key: str
+
+    @classmethod
+    def of(cls, digest: str, settings: EndpointSettings, decoding: Decoding, request: Request, sample: int) -> Item:
+        """Greedy decoding sends no seed: it has nothing to draw."""
+        text = rendered(request.prompt, request.plain)
+        seed = sample_seed(decoding.seed, text, sample) if decoding.temperature > 0.0 else None
+        identity = decoding.identity() | ({"extra": settings.extra} if settings.extra else {})
+        return cls(request, sample, seed, call_key(digest, text, identity, sample, seed or 0))
+
+
+Came = queue.SimpleQueue[list[tuple[Item, Call]] | BaseException]
+
+
+@dataclass(slots=True, eq=False)
+class _Caller:
+    """One list of requests: who asks, how, and where its calls go."""
+
+    name: str
+    decoding: Decoding
+    came: Came
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What one try brought: a reply that is an answer, or a reason and whether to try again."""
+
+    latency: float
+    cost: float = 0.0
+    answer: replies.Reply | None = None
+    reason: Reason = "invalid reply"
+    detail: str = ""
+    again: bool = True
+    wait: float | None = None
+    raw: bytes | None = None
+    problem: str = ""
+
+
+class Asker:
+    """Asks one endpoint for everybody who shares its engine."""
+
+    def __init__(
+        self,
+        settings: EndpointSettings,
+        probed: Probed,
+        digest: str,
+        store: CallStore,
+        session: aiohttp.ClientSession,
+        budget: Budget | None,
+        tally: Tally,
+    ) -> None:
+        self._settings = settings
+        self._probed = probed
+        self._digest = digest
+        self._store = store
+        self._session = session
+        self._budget = budget
+        self._tally = tally
+        self._gate = Gate(settings.connections, settings.requests_per_minute, settings.tokens_per_minute)
+        self._addresses = Addresses(settings.urls)
+        self._urls = {(u, plain): _url(u, plain) for u in settings.urls for plain in (True, False)}
+        self._most_open = _OPEN_PER_CONNECTION * settings.connections
+        self._waiting: deque[tuple[_Caller, Item]] = deque()
+        self._callers: dict[int, _Caller] = {}
+        self._open: dict[asyncio.Task[None], _Caller] = {}
+        self._flying: dict[str, asyncio.Future[Call]] = {}
+        self._sending: set[asyncio.Task[Any]] = set()
+        self._read_again: dict[str, Call] = {}
+        self._delivery: dict[int, tuple[Came, list[tuple[Item, Call]]]] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that a server is working on."""
+        return len(self._sending)
+
+    # --- callers -----------------------------------------------------------------------------------------------------
+
+    def add(self, name: str, items: Sequence[Item], decoding: Decoding, came: Came) -> None:
+        """Take items in; their calls are put into `came`, in lists, and errors too."""
+        caller = self._callers.setdefault(id(came), _Caller(name, decoding, came))
+        # What was in flight when the caller looked may be stored by now: look again, before anything new is in flight.
+        keys = [item.key for item in items if item.key not in self._flying]
+        found = self._store.get_many(keys)
+        for key, call in self._store.failures(keys).items():
+            if call.error == "invalid reply" and not call.parse.startswith(f"{replies.VERSION}:"):
+                self._read_again[key] = call
+        for item in items:
+            if item.key in found:
+                self._start(caller, self._also(caller, item, found[item.key]))
+            elif item.key in self._flying:
+                self._start(caller, self._merged(caller, item, self._flying[item.key]))
+            else:
+                self._flying[item.key] = asyncio.get_running_loop().create_future()
+                self._waiting.append((caller, item))
+        self._pump()
+
+    def forget(self, came: Came) -> None:
+        """A caller has all its calls."""
+        self._callers.pop(id(came), None)
+
+    async def stop(self, came: Came, seconds: float) -> None:
+        """Ask nothing more for a caller; wait for what is in flight, at most so long."""
+        caller = self._callers.pop(id(came), None)
+        if caller is None:
+            return
+        caller.stopped = True
+        kept = deque(entry for entry in self._waiting if entry[0] is not caller)
+        for _, item in (entry for entry in self._waiting if entry[0] is caller):
+            self._flying.pop(item.key).cancel()
+        self._waiting = kept
+        mine = {task for task, its_caller in self._open.items() if its_caller is caller}
+        for task in mine - self._sending:
+            task.cancel()
+        if mine:
+            _, late = await asyncio.wait(mine, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _pump(self) -> None:
+        while self._waiting and len(self._open) < self._most_open:
+            caller, item = self._waiting.popleft()
+            self._start(caller, self._answer(caller, item))
+
+    def _start(self, caller: _Caller, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._open[task] = caller
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        caller = self._open.pop(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            caller.came.put(error)
+        self._pump()
+
+    def _deliver(self, caller: _Caller, item: Item, call: Call) -> None:
+        """Hand a call to its caller, together with all that are ready in this turn of the loop."""
+        if not self._delivery:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._delivery.setdefault(id(caller.came), (caller.came, []))[1].append((item, call))
+
+    def _flush(self) -> None:
+        delivery, self._delivery = self._delivery, {}
+        for came, calls in delivery.values():
+            came.put(calls)
+
+    # --- one item ----------------------------------------------------------------------------------------------------
+
+    async def _answer(self, caller: _Caller, item: Item) -> None:
+        flying = self._flying[item.key]
+        try:
+            call = await self._store.put(await self._call(caller, item), [self._purpose(caller, item)])
+        except BaseException:
+            flying.cancel()  # whoever waits for the same call asks it himself
+            raise
+        else:
+            flying.set_result(call)
+        finally:
+            self._flying.pop(item.key, None)
+        self._deliver(caller, item, call)
+
+    async def _merged(self, caller: _Caller, item: Item, flying: asyncio.Future[Call]) -> None:
+        """The same call is in flight already: wait for it instead of asking twice."""
+        await asyncio.wait([flying])
+        if flying.cancelled():
+            self.add(caller.name, [item], caller.decoding, caller.came)
+            return
+        await self._also(caller, item, flying.result())
+
+    async def _also(self, caller: _Caller, item: Item, call: Call) -> None:
+        await self._store.note([self._purpose(caller, item)])
+        self._deliver(caller, item, call)
+
+    @staticmethod
+    def _purpose(caller: _Caller, item: Item) -> Purpose:
+        return Purpose.of(item.key, caller.name, item.request, item.sample)
+
+    async def _call(self, caller: _Caller, item: Item) -> Call:
+        """Ask until there is an answer, or no reason to try again."""
+        before = self._read_again.pop(item.key, None)
+        if before is not None and (call := self._from_raw(item, before)) is not None:
+            return call
+        body = json.dumps(self._body(item, caller.decoding), ensure_ascii=False).encode("utf-8", "replace")
+        n_prompt = prompt_tokens(item.request.prompt)
+        worst = dollars(self._settings.price, n_prompt, caller.decoding.max_new_tokens)
+        attempts, cost = 0, 0.0
+        address: Address | None = None
+        while True:
+            if not await self._afford(worst):
+                last = _Attempt(0.0, reason="over budget", detail="raise the cap and run the same command", again=False)
+                return self._failure(item, last, attempts, cost)
+            address, attempt = await self._try(item, body, n_prompt, caller.decoding.max_new_tokens, worst, address)
+            attempts, cost = attempts + 1, cost + attempt.cost
+            if attempt.answer is not None:
+                return self._success(item, attempt, attempt.answer, attempts, cost)
+            if not attempt.again or attempts >= self._settings.attempts or (attempt.wait or 0.0) > LONGEST_WAIT_SECONDS:
+                return self._failure(item, attempt, attempts, cost)
+            if caller.stopped:
+                raise asyncio.CancelledError
+            self._tally.retries += 1
+            await asyncio.sleep(retry_delay(attempts, attempt.wait))
+
+    async def _afford(self, worst: float) -> bool:
+        """Reserve what a try may cost; waits while what is in flight may leave room."""
+        if self._budget is None:
+            return True
+        while (reserved := self._budget.reserve(worst)) is None:
+            await asyncio.sleep(_BUDGET_POLL_SECONDS)
+        return reserved
+
+    async def _try(
+        self, item: Item, body: bytes, n_prompt: int, n_answer: int, worst: float, avoid: Address | None
+    ) -> tuple[Address, _Attempt]:
+        task = asyncio.current_task()
+        assert task is not None
+        attempt: _Attempt | None = None
+        address: Address | None = None
+        entered = False
+        try:
+            await self._gate.enter(n_prompt + n_answer)
+            entered = True
+            address = self._addresses.pick(time.monotonic(), avoid)
+            address.in_flight += 1
+            self._sending.add(task)
+            attempt = await self._send(address, item, body, worst)
+        finally:
+            if address is not None:
+                address.in_flight -= 1
+            self._sending.discard(task)
+            if self._budget is not None:
+                # Cancelled on its way: it may have been paid for.
+                self._budget.settle(worst, attempt.cost if attempt is not None else worst if address else 0.0)
+            if entered:
+                self._gate.leave(_unused(attempt, n_prompt, n_answer))
+        self._tally.dollars += attempt.cost
+        return address, attempt
+
+    async def _send(self, address: Address, item: Item, body: bytes, worst: float) -> _Attempt:
+        """One request on the wire. What may have been charged although nothing came counts as its worst."""
+        began = time.monotonic()
+        url = self._urls[(address.url, item.request.plain)]
+        try:
+            async with self._session.post(url, data=body, allow_redirects=False) as response:
+                content = await response.read()
+                status, headers = response.status, response.headers
+        except TimeoutError:
+            self._gate.stumbled()
+            detail = f"{address.place}: no reply within {self._settings.timeout_seconds:g} s"
+            return _Attempt(time.monotonic() - began, worst, reason="timeout", detail=detail)
+        except aiohttp.ClientPayloadError:
+            self._gate.stumbled()
+            return _Attempt(time.monotonic() - began, worst, reason="cut reply", detail=f"{address.place}: cut off")
+        except aiohttp.ClientResponseError:
+            self._gate.stumbled()
+            return _Attempt(time.monotonic() - began, worst, detail=f"{address.place}: not HTTP", problem="not HTTP")
+        except aiohttp.ClientError as error:
+            self._gate.stumbled()
+            self._addresses.failed(address, time.monotonic())
+            detail = f"{address.place}: {type(error).__name__}"
+            return _Attempt(time.monotonic() - began, reason="connection", detail=detail)
+        self._addresses.answered(address)
+        latency = time.monotonic() - began
+        if status == 200:
+            return self._read(item, content, latency, address, worst)
+        trouble = replies.read_trouble(status, content)
+        if trouble.filtered:
+            self._gate.succeeded()
+            refused = replies.Reply(filtered=True, finish="content_filter", served=self._probed.served)
+            return _Attempt(latency, answer=refused, raw=content)
+        wait = retry_after_seconds(headers.get("Retry-After"), headers.get("retry-after-ms"), time.time())
+        if status == 429:
+            self._gate.throttled(wait)
+        elif trouble.again:
+            self._gate.stumbled()
+        detail = f"{address.place}: {trouble.detail}"
+        if wait is not None and wait > LONGEST_WAIT_SECONDS:
+            detail += f", asks to wait {wait:.0f} s"
+        return _Attempt(latency, reason=trouble.reason, detail=detail, again=trouble.again, wait=wait)
+
+    def _read(self, item: Item, content: bytes, latency: float, address: Address, worst: float) -> _Attempt:
+        reply = replies.read_reply(content, plain=item.request.plain)
+        cost = self._cost(item, reply, worst)
+        if reply.served != self._probed.served and not (reply.problem and not reply.served):
+            self._gate.stumbled()
+            said = reply.served or "no name"
+            detail = f"{address.place}: {said} answered, {self._probed.served or 'no name'} was asked"
+            return _Attempt(latency, cost, reason="other model", detail=detail, raw=content)
+        if reply.problem:
+            self._gate.stumbled()
+            detail = f"{address.place}: {reply.problem}"
+            return _Attempt(latency, cost, detail=detail, raw=content, problem=reply.problem)
+        self._gate.succeeded()
+        return _Attempt(latency, cost, answer=reply, raw=content)
+
+    def _cost(self, item: Item, reply: replies.Reply, worst: float) -> float:
+        if reply.prompt_tokens is not None and reply.completion_tokens is not None:
+            return dollars(self._settings.price, reply.prompt_tokens, reply.completion_tokens)
+        if reply.problem:
+            return worst
+        return dollars(self._settings.price, prompt_tokens(item.request.prompt), _length(reply))
+
+    # --- what is stored ----------------------------------------------------------------------------------------------
+
+    def _success(self, item: Item, attempt: _Attempt, reply: replies.Reply, attempts: int, cost: float) -> Call:
+        return Call(
+            item.key, self._digest, reply.text, _length(reply), reply.truncated, attempt.latency,
+            attempts=attempts, filtered=reply.filtered, finish=reply.finish, served=reply.served,
+            fingerprint=reply.fingerprint, prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens, cost=cost, parse="ok", log_probs=reply.log_probs,
+            raw=attempt.raw,
+        )  # fmt: skip
+
+    def _failure(self, item: Item, attempt: _Attempt, attempts: int, cost: float) -> Call:
+        parse = f"{replies.VERSION}: {attempt.problem}" if attempt.problem else ""
+        return Call(
+            item.key, self._digest, "", 0, False, attempt.latency, status="failed", error=attempt.reason,
+            detail=attempt.detail, attempts=attempts, cost=cost, parse=parse, raw=attempt.raw,
+        )  # fmt: skip
+
+    def _from_raw(self, item: Item, before: Call) -> Call | None:
+        """An answer from a stored reply that an older version could not read; None if this one cannot either."""
+        raw = self._store.raw_reply(item.key)
+        reply = None if raw is None else replies.read_reply(raw, plain=item.request.plain)
+        if reply is None or reply.problem or reply.served != self._probed.served:
+            return None
+        return replace(self._success(item, _Attempt(before.latency, raw=raw), reply, 0, 0.0), created=before.created)
+
+    def _body(self, item: Item, decoding: Decoding) -> dict[str, Any]:
+        request = item.request
+        asked = {"prompt": request.prompt} if request.plain else {"messages": messages(request.prompt)}
+        limit = "max_tokens" if request.plain else self._probed.limit_name
+        body: dict[str, Any] = {"model": self._settings.model, **asked, limit: decoding.max_new_tokens}
+        body["temperature"] = decoding.temperature
+        if decoding.temperature > 0.0 and decoding.top_p < 1.0:
+            body["top_p"] = decoding.top_p
+        if item.seed is not None:
+            body["seed"] = item.seed
+        if decoding.stop:
+            body["stop"] = list(decoding.stop)
+        if decoding.log_probs:
+            body["logprobs"] = 1 if request.plain else True
+        body |= self._settings.extra
+        return {key: value for key, value in body.items() if value is not None}
+
+
+def _url(base: str, plain: bool) -> URL:
+    return URL(f"{base}/{'completions' if plain else 'chat/completions'}")
+
+
+def _length(reply: replies.Reply) -> int:
+    """Tokens of an answer: as the server counts them, else its log-probabilities, else an estimate."""
+    if reply.completion_tokens is not None:
+        return reply.completion_tokens
+    if reply.log_probs is not None:
+        return len(reply.log_probs)
+    return estimate_tokens(reply.text) if reply.text else 0
+
+
+def _unused(attempt: _Attempt | None, n_prompt: int, n_answer: int) -> int:
+    if attempt is None or attempt.answer is None:
+        return 0
+    reply = attempt.answer
+    used = (n_prompt if reply.prompt_tokens is None else reply.prompt_tokens) + _length(reply)
+    return n_prompt + n_answer - used

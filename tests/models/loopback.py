@@ -1,0 +1,134 @@
+"""A server on the loopback interface that speaks the OpenAI interface, as a process of its own: for tests and benchmarks.
+
+    python loopback.py [--delay 0.05] [--faults] [--log FILE] [--model NAME] [--port 0]
+
+It prints its port and ends with its standard input. The answer to a prompt is ``answer to <hash of the request>``. Each
+request is noted in the log, one line of prompt hash and status, before the answer leaves. With ``--faults`` six kinds of
+requests (by hash, 10 % each) meet: 429, 500, no reply, a cut reply, invalid JSON, empty text and another model's name;
+``--heal N`` lets try number N + 1 of such a request succeed.
+
+A bare asyncio protocol, because a web framework would be slower than the client that it is to measure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import sys
+from collections import Counter
+from typing import IO, Any
+
+FAULTS = ("429", "500", "silent", "cut", "garbage", "empty", "other")
+
+
+class Server:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.tries: Counter[str] = Counter()
+        self.log: IO[str] | None = open(options.log, "a", buffering=1) if options.log else None  # noqa: SIM115, PTH123
+
+    def reply(self, path: str, body: bytes) -> tuple[int, bytes, str, str]:
+        """Status, body, extra header lines, and the fault (or "")."""
+        model = self.options.model
+        if path.endswith("/models"):
+            entry = {"id": model, "object": "model", "root": self.options.root}
+            return 200, json.dumps({"object": "list", "data": [entry]}).encode(), "", ""
+        document: dict[str, Any] = json.loads(body)
+        if document.get("model") != model:
+            error = {"error": {"code": "model_not_found", "message": "no such model"}}
+            return 404, json.dumps(error).encode(), "", ""
+        name = hashlib.sha256(body).hexdigest()[:16]
+        self.tries[name] += 1
+        if document.get("max_tokens") == 1:  # a probe
+            return 200, self.answer(document, "x", model), "", ""
+        share = int(name[:4], 16) % 10
+        fault = FAULTS[share] if self.options.faults and share < len(FAULTS) else ""
+        if fault and self.tries[name] > self.options.heal:
+            fault = ""
+        status = {"429": 429, "500": 500}.get(fault, 200)
+        if self.log is not None:
+            self.log.write(f"{name} {fault or status}\n")
+        if fault == "429":
+            return 429, b'{"error": {"code": "rate_limit_exceeded"}}', "Retry-After: 0\r\n", fault
+        if fault == "500":
+            return 500, b"<html>oops</html>", "", fault
+        if fault == "garbage":
+            return 200, b'{"choices": [{"message": {"content": "half an ans', "", fault
+        text = "" if fault == "empty" else f"answer to {name}"
+        return 200, self.answer(document, text, "another-model" if fault == "other" else model), "", fault
+
+    def answer(self, document: dict[str, Any], text: str, model: str) -> bytes:
+        choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "logprobs": None}
+        if "messages" in document:
+            choice["message"] = {"role": "assistant", "content": text}
+        else:
+            choice["text"] = text
+        usage = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
+        reply = {"id": "x", "object": "chat.completion", "created": 0, "model": model, "choices": [choice]}
+        return json.dumps(reply | {"usage": usage, "system_fingerprint": "fp_1"}).encode()
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.buffer = b""
+        self.transport: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        end = self.buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = self.buffer[:end].decode("latin-1")
+        length = 0
+        for line in head.split("\r\n")[1:]:
+            key, _, value = line.partition(":")
+            if key.lower() == "content-length":
+                length = int(value)
+        if len(self.buffer) < end + 4 + length:
+            return
+        body, self.buffer = self.buffer[end + 4 : end + 4 + length], self.buffer[end + 4 + length :]
+        path = head.split(" ", 2)[1]
+        delay = 0.0 if path.endswith("/models") else self.server.options.delay
+        asyncio.get_running_loop().call_later(delay, self.send, path, body)
+
+    def send(self, path: str, body: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        status, content, extra, fault = self.server.reply(path, body)
+        if fault == "silent":
+            return
+        head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n{extra}\r\n"
+        if fault == "cut":
+            self.transport.write(head.encode() + content[: len(content) // 2])
+            self.transport.close()
+            return
+        self.transport.write(head.encode() + content)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--faults", action="store_true")
+    parser.add_argument("--heal", type=int, default=10**9)
+    parser.add_argument("--log")
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--root", default="/weights/tiny")
+    parser.add_argument("--port", type=int, default=0)
+    server = Server(parser.parse_args())
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: Connection(server), "127.0.0.1", server.options.port, backlog=1024)
+    print(listening.sockets[0].getsockname()[1], flush=True)
+    # Ends with whoever started it: a test that dies leaves no server behind.
+    await loop.run_in_executor(None, sys.stdin.buffer.read)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
