@@ -346,7 +346,7 @@ class Asker:
             attempts=attempts, filtered=reply.filtered, finish=reply.finish, served=reply.served,
             fingerprint=reply.fingerprint, prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens, cost=cost, parse="ok", log_probs=reply.log_probs,
-            raw=attempt.raw,
+            tokens=reply.tokens, raw=attempt.raw,
         )  # fmt: skip
 
     def _failure(self, item: Item, attempt: _Attempt, attempts: int, cost: float) -> Call:

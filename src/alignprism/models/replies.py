@@ -32,7 +32,7 @@ class Reply:
     """A reply of status 200. ``problem`` is empty if ``text`` is the answer, else why there is none to be had from it.
 
     ``truncated``: the length limit ended it. ``filtered``: the provider's filter did. Token counts are None where the
-    server gave none; ``log_probs`` too.
+    server gave none; ``log_probs`` too, and ``tokens``, the texts of the same tokens.
     """
 
     text: str = ""
@@ -44,6 +44,7 @@ class Reply:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     log_probs: tuple[float, ...] | None = None
+    tokens: tuple[str, ...] | None = None
     problem: str = ""
 
 
@@ -88,8 +89,8 @@ def read_reply(body: bytes, *, plain: bool) -> Reply:
         "finish": finish,
         "truncated": finish in ("length", "max_tokens", "model_length"),
         "filtered": finish.startswith("content_filter"),
-        "log_probs": _log_probs(choice.get("logprobs")),
     }
+    about["log_probs"], about["tokens"] = _log_probs(choice.get("logprobs"))
     text = _text(choice.get("text")) if plain else _message_text(choice.get("message"))
     if text is None and about["filtered"]:
         text = ""
@@ -139,8 +140,10 @@ def read_trouble(status: int, body: bytes) -> Trouble:
     if 300 <= status < 400:
         return Trouble("refused request", f"{detail}: a redirect, which is not followed; name the final address", False)
     message = error.get("message") if isinstance(error, dict) else None
-    if isinstance(message, str) and ("context length" in message.lower() or "context_length" in message.lower()):
-        detail += ": prompt and max_new_tokens do not fit the model's context"
+    if isinstance(message, str) and re.search("context.?length|context.?window", message.lower()):
+        return Trouble(
+            "prompt too long", f"{detail}: prompt and max_new_tokens do not fit the model's context", again=False
+        )
     return Trouble("refused request", detail, again=False)
 
 
@@ -185,15 +188,23 @@ def _count(value: object) -> int | None:
     return int(value)
 
 
-def _log_probs(value: object) -> tuple[float, ...] | None:
-    """Log-probabilities of the answer's tokens: ``content[].logprob`` (chat) or ``token_logprobs`` (completions)."""
+def _log_probs(value: object) -> tuple[tuple[float, ...] | None, tuple[str, ...] | None]:
+    """Log-probabilities of the answer's tokens and their texts: ``content[]`` (chat), or ``token_logprobs`` and ``tokens``.
+
+    None for both unless every token has its number; None for the texts unless every token has one.
+    """
     if not isinstance(value, dict):
-        return None
+        return None, None
     content = value.get("content")
     if isinstance(content, list):
-        found = [entry.get("logprob") if isinstance(entry, dict) else None for entry in content]
+        entries = [entry if isinstance(entry, dict) else {} for entry in content]
+        found, named = [entry.get("logprob") for entry in entries], [entry.get("token") for entry in entries]
     else:
-        listed = value.get("token_logprobs")
-        found = listed if isinstance(listed, list) else [None]
+        found, named = (
+            v if isinstance(v, list) else [None] for v in (value.get("token_logprobs"), value.get("tokens"))
+        )
     numbers = [float(x) for x in found if isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < _LARGEST]
-    return tuple(numbers) if len(numbers) == len(found) and all(map(math.isfinite, numbers)) else None
+    if len(numbers) < len(found) or not all(map(math.isfinite, numbers)):
+        return None, None
+    texts = [text for text in map(_text, named) if text is not None]
+    return tuple(numbers), tuple(texts) if len(texts) == len(numbers) == len(named) else None

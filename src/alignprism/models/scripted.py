@@ -97,7 +97,17 @@ def outcome_of(call: Call, request: Request, sample: int) -> Outcome:
     if call.status == "failed":
         reason: Any = call.error
         return Failed(request.id, sample, reason, call.detail, call.key)
-    return Answer(request.id, sample, call.text, call.n_tokens, call.truncated, call.filtered, call.key, call.log_probs)
+    return Answer(
+        request.id,
+        sample,
+        call.text,
+        call.n_tokens,
+        call.truncated,
+        call.filtered,
+        call.key,
+        call.log_probs,
+        call.tokens,
+    )
 
 
 def scripted(path: Path, name: str, store: CallStore | None = None) -> ScriptedEngine:

@@ -68,6 +68,7 @@ class Call:
     cost: float = 0.0
     parse: str = ""
     log_probs: tuple[float, ...] | None = None
+    tokens: tuple[str, ...] | None = None
     raw: bytes | None = field(default=None, repr=False)
 
 
@@ -106,7 +107,7 @@ def call_key(model_digest: str, rendered_prompt: str, decoding: Mapping[str, obj
 
 _READ = (
     "key, model_digest, text, n_tokens, truncated, latency, status, error, created, detail, attempts, filtered, finish, "
-    "served, fingerprint, prompt_tokens, completion_tokens, cost, parse, log_probs"
+    "served, fingerprint, prompt_tokens, completion_tokens, cost, parse, log_probs, tokens"
 )
 _REPLACED = [name for name in f"{_READ}, raw".split(", ") if name not in {"key", "model_digest", "attempts", "cost"}]
 # The first answer stays: someone may have used it already. A failure gives way to what comes later; what both cost adds up.
@@ -264,8 +265,8 @@ class CallStore:
         more."""
         with self._writing:
             changed = self._writer.execute(
-                "UPDATE calls SET text = '', raw = NULL, log_probs = NULL, detail = '', status = 'failed', error = 'purged' "
-                "WHERE text <> '' OR raw IS NOT NULL OR error <> 'purged'"
+                "UPDATE calls SET text = '', raw = NULL, log_probs = NULL, tokens = NULL, detail = '', status = 'failed', "
+                "error = 'purged' WHERE text <> '' OR raw IS NOT NULL OR error <> 'purged'"
             ).rowcount
             # Deleted text stays in free pages and in the write-ahead log until the file is written anew.
             self._writer.execute("VACUUM")
@@ -289,11 +290,12 @@ class CallStore:
 
 def _row(call: Call) -> tuple[object, ...]:
     log_probs = None if call.log_probs is None else json.dumps(call.log_probs)
+    tokens = None if call.tokens is None else json.dumps(call.tokens, ensure_ascii=False)
     raw = None if call.raw is None else zlib.compress(call.raw, 1)
     return (
         call.key, call.model_digest, call.text, call.n_tokens, call.truncated, call.latency, call.status, call.error,
         call.created, call.detail, call.attempts, call.filtered, call.finish, call.served, call.fingerprint,
-        call.prompt_tokens, call.completion_tokens, call.cost, call.parse, log_probs, raw,
+        call.prompt_tokens, call.completion_tokens, call.cost, call.parse, log_probs, tokens, raw,
     )  # fmt: skip
 
 
@@ -310,7 +312,8 @@ def _read(connection: sqlite3.Connection, keys: Sequence[str]) -> list[Call]:
 def _call(row: tuple[Any, ...]) -> Call:
     # SQLite has no booleans: truncated (4) and filtered (11) come back as 0 or 1.
     log_probs = None if row[19] is None else tuple(json.loads(row[19]))
-    values = [*row[:4], bool(row[4]), *row[5:11], bool(row[11]), *row[12:19], log_probs]
+    tokens = None if row[20] is None else tuple(json.loads(row[20]))
+    values = [*row[:4], bool(row[4]), *row[5:11], bool(row[11]), *row[12:19], log_probs, tokens]
     return Call(*values)
 
 

@@ -25,7 +25,7 @@ CREATE TABLE calls (
     detail TEXT NOT NULL DEFAULT '', attempts INTEGER NOT NULL DEFAULT 1, filtered INTEGER NOT NULL DEFAULT 0,
     finish TEXT NOT NULL DEFAULT '', served TEXT NOT NULL DEFAULT '', fingerprint TEXT NOT NULL DEFAULT '',
     prompt_tokens INTEGER, completion_tokens INTEGER, cost REAL NOT NULL DEFAULT 0,
-    parse TEXT NOT NULL DEFAULT '', log_probs TEXT, raw BLOB
+    parse TEXT NOT NULL DEFAULT '', log_probs TEXT, tokens TEXT, raw BLOB
 )
 """
 # One answer may serve several questions (two prompts with the same text, a judge asked twice about one sentence).
