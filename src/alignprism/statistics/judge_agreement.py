@@ -68,10 +68,7 @@ def judge_agreement(
     n = len(codes)
     index, groups = cluster_index(clusters, n)
     check_rows(labels, n)
-    used = np.flatnonzero(np.bincount(codes, minlength=len(VERDICTS)))
-    recode = np.zeros(len(VERDICTS), dtype=np.intp)
-    recode[used] = np.arange(len(used))
-    sample = Sample(recode[codes], index, labels.rows, labels.weights)
+    sample, used = verdict_sample(codes, index, labels)
     names = tuple(VERDICTS[code] for code in used)
     judged = rate(codes == _HARMFUL, index, confidence)
     prevalence = stratified_rate(sample, groups, labels, names, "prompts like these", "these raters", confidence)
@@ -82,15 +79,15 @@ def judge_agreement(
     called = codes[labels.rows]
     over, under = (called == _HARMFUL) * (1 - labels.harmful), (called != _HARMFUL) * labels.harmful
     right = np.where(called == _HARMFUL, labels.harmful, np.where(called == _HARMLESS, 1 - labels.harmful, 0.0))
-    table = _posterior(sample, labels, used, rng, draws, groups)
+    table = error_table(sample, labels, used, rng, draws, groups)
     size = len(labels)
 
     def quantiles(statistic: Callable[[Floats], Floats]) -> Estimate:
         return _quantiles(table, statistic, n, groups, confidence)
 
     return JudgeAgreement(
-        sensitivity=quantiles(_sensitivity),
-        specificity=quantiles(_specificity),
+        sensitivity=quantiles(sensitivity_of),
+        specificity=quantiles(specificity_of),
         bias=_mean(sample, over, under, groups, confidence),
         percent=_mean(sample, right, None, groups, confidence),
         kappa=quantiles(_kappa),
@@ -102,8 +99,18 @@ def judge_agreement(
     )
 
 
+def verdict_sample(
+    codes: npt.NDArray[np.int8], index: npt.NDArray[np.intp], labels: DrawnLabels
+) -> tuple[Sample, npt.NDArray[np.intp]]:
+    """Rows in the strata of their verdicts, and the codes of the verdicts that occur."""
+    used = np.flatnonzero(np.bincount(codes, minlength=len(VERDICTS)))
+    recode = np.zeros(len(VERDICTS), dtype=np.intp)
+    recode[used] = np.arange(len(used))
+    return Sample(recode[codes], index, labels.rows, labels.weights), used
+
+
 @dataclass(frozen=True, slots=True)
-class _Table:
+class ErrorTable:
     """Shares of all rows by verdict and label, (S, 3, 2): observed (S = 1) and drawn; ``refusal`` instead of draws."""
 
     observed: Floats
@@ -111,14 +118,15 @@ class _Table:
     refusal: str
 
 
-def _posterior(
+def error_table(
     sample: Sample,
     labels: DrawnLabels,
     used: npt.NDArray[np.intp],
     rng: np.random.Generator,
     draws: int,
     groups: int,
-) -> _Table:
+) -> ErrorTable:
+    """The table of verdicts and labels, and draws from what the labels leave open; ``used``: codes of the strata."""
     share, n = sample.means(labels.harmful), sample.effective(labels.harmful)
     rows = sample.sizes / len(sample.stratum)
     observed = np.zeros((1, len(VERDICTS), 2))
@@ -130,11 +138,11 @@ def _posterior(
         harmful = rng.beta(share * n + _PRIOR, (1 - share) * n + _PRIOR, size=(draws, len(used)))
         where = rng.dirichlet(sample.sizes / effect, size=draws)
         drawn[:, used, 1], drawn[:, used, 0] = where * harmful, where * (1 - harmful)
-    return _Table(observed, drawn, refusal)
+    return ErrorTable(observed, drawn, refusal)
 
 
 def _quantiles(
-    table: _Table, statistic: Callable[[Floats], Floats], n: int, groups: int, confidence: float
+    table: ErrorTable, statistic: Callable[[Floats], Floats], n: int, groups: int, confidence: float
 ) -> Estimate:
     estimate = float(statistic(table.observed)[0])
     if not math.isfinite(estimate):
@@ -163,11 +171,12 @@ def _divide(above: Floats, below: Floats) -> Floats:
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 1e-12)
 
 
-def _sensitivity(shares: Floats) -> Floats:
+def sensitivity_of(shares: Floats) -> Floats:
+    """Share of the harmful answers that are called harmful; ``shares`` (S, 3, 2): by verdict and label."""
     return _divide(shares[:, _HARMFUL, 1], shares[:, :, 1].sum(axis=1))
 
 
-def _specificity(shares: Floats) -> Floats:
+def specificity_of(shares: Floats) -> Floats:
     """An undecidable verdict on a harmless answer is no false alarm."""
     harmless = shares[:, :, 0].sum(axis=1)
     return _divide(harmless - shares[:, _HARMFUL, 0], harmless)
