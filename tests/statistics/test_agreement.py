@@ -99,3 +99,16 @@ def test_calibration_error_is_the_gap_between_promise_and_share() -> None:
     assert sum(row.n for row in calibration([0.0, 1.0], [False, True])) == 2
     with pytest.raises(ValueError, match="between 0 and 1"):
         calibration([1.2], [True])
+
+
+def test_a_weight_of_two_is_two_rows_for_kappa() -> None:
+    rng = np.random.default_rng(5)
+    a = rng.random(60) < 0.4
+    b = np.where(rng.random(60) < 0.8, a, ~a)
+    weights = rng.integers(1, 4, 60)
+    clusters = np.arange(60)
+    weighted = cohen_kappa(a, b, clusters, weights=weights)
+    repeated = [np.repeat(values, weights) for values in (a, b, clusters)]
+    again = cohen_kappa(*repeated)
+    assert (weighted.estimate, weighted.low, weighted.high) == pytest.approx((again.estimate, again.low, again.high))
+    assert weighted.estimate != pytest.approx(cohen_kappa(a, b, clusters).estimate)

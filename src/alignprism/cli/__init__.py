@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from alignprism import __version__
-from alignprism.cli import data, judge, merge, models, runs, studies, train
+from alignprism.cli import data, judge, judge_check, merge, models, runs, studies, train
 from alignprism.cli.console import console
 
 app = typer.Typer(

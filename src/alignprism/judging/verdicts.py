@@ -152,7 +152,6 @@ def _batch(
 def _distinct(ids: Sequence[str]) -> list[str]:
     """The ids as they are; one that stands there again (a completion judged twice) gets a number."""
     seen: Counter[str] = Counter()
-    judge_name, digest = harm_judge.name, harm_judge.digest
     result = []
     for name in ids:
         seen[name] += 1

@@ -77,22 +77,34 @@ def percent_agreement(
 
 
 def cohen_kappa(
-    a: npt.ArrayLike, b: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = CONFIDENCE
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    clusters: npt.ArrayLike,
+    confidence: float = CONFIDENCE,
+    weights: npt.ArrayLike | None = None,
 ) -> Estimate:
     """Cohen's (1960) kappa of two raters over nominal labels, with a cluster-robust linearised t interval.
 
-    The linearisation is that of Fleiss, Cohen and Everitt (1969), summed by cluster.
+    The linearisation is that of Fleiss, Cohen and Everitt (1969), summed by cluster. ``weights`` (n,) are one over the
+    inclusion probabilities.
+
+    Raises:
+        ValueError: lengths differ, or a weight is not positive.
     """
     one, other = np.asarray(a), np.asarray(b)
-    same_length(a=one, b=other)
     n = len(one)
+    weight = np.ones(n) if weights is None else as_floats(weights, "weights")
+    same_length(a=one, b=other, weights=weight)
+    if (weight <= 0).any():
+        raise ValueError(f"weights must be positive: row {int(np.flatnonzero(weight <= 0)[0])} is not")
     index, groups = cluster_index(clusters, n)
     if n == 0:
         return nothing(0, 0, "no rows")
+    weight = weight * (n / weight.sum())
     names, codes = np.unique(np.concatenate([one, other]), return_inverse=True)
     x, y = codes[:n], codes[n:]
-    of_a, of_b = (np.bincount(c, minlength=len(names)) / n for c in (x, y))
-    observed, expected = float((x == y).mean()), float(of_a @ of_b)
+    of_a, of_b = (np.bincount(c, weights=weight, minlength=len(names)) / n for c in (x, y))
+    observed, expected = float(weight[x == y].sum()) / n, float(of_a @ of_b)
     if expected >= 1 - 1e-12:
         return nothing(n, groups, "both raters gave one and the same label throughout")
     kappa = (observed - expected) / (1 - expected)
@@ -100,7 +112,7 @@ def cohen_kappa(
         return too_few_clusters(kappa, n, groups)
     agreeing = (x == y) - observed
     by_chance = of_b[x] + of_a[y] - 2 * expected
-    influence = totals(index, groups, (agreeing - (1 - kappa) * by_chance) / (1 - expected) / n)[:, 0]
+    influence = totals(index, groups, weight * (agreeing - (1 - kappa) * by_chance) / (1 - expected) / n)[:, 0]
     error = math.sqrt(linearised_variance(influence))
     if error < 1e-12:
         return point_only(kappa, n, groups, "no variation between clusters")
