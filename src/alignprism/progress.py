@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 _LINE_SECONDS = 20.0
+_RATE_SECONDS = 30.0
+
+
+class Rate:
+    """Things done per second over the last half minute. Times are in seconds of any one clock."""
+
+    def __init__(self, now: float) -> None:
+        self._seen: deque[tuple[float, int]] = deque([(now, 0)])
+
+    def add(self, now: float, done: int) -> None:
+        """So many are done now."""
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and self._seen[1][0] <= now - _RATE_SECONDS:
+            self._seen.popleft()
+
+    @property
+    def per_second(self) -> float:
+        """The rate; 0.0 before anything is known."""
+        (first, before), (last, done) = self._seen[0], self._seen[-1]
+        return (done - before) / (last - first) if last > first else 0.0
+
+    def words(self, done: int, total: int) -> str:
+        """Rate and time left: ``52/s, 3 min left``."""
+        rate = self.per_second
+        if rate <= 0.0:
+            return ""
+        speed = f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
+        return f"{speed}, {_span((total - done) / rate)} left" if total > done else speed
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class ConsoleReporter:
@@ -28,38 +63,51 @@ class ConsoleReporter:
         self.close()
         self.say(f"[{number}/{total}] {title}" + (": done before, kept" if done else ""))
 
-    def progress(self, title: str, total: int) -> Callable[[int, int], None]:
-        """A bar; the function returned is called with (done, total)."""
+    def progress(
+        self, title: str, total: int, detail: Callable[[], object] | None = None
+    ) -> Callable[[int, int], None]:
+        """A bar; the function returned is called with (done, total).
+
+        `detail` gives what else there is to say, such as an engine's tally (failures, cost); with it the rate is shown too.
+        """
         self.close()
+        rate = Rate(time.monotonic())
         if not self.console.is_terminal:
-            return self._lines(title)
+            return self._lines(title, rate, detail)
         self._live = Progress(
             TextColumn("      {task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=self.console,
             transient=True,
         )
-        self._task = self._live.add_task(title, total=total)
+        self._task = self._live.add_task(title, total=total, detail="")
         self._live.start()
-        return self._advance
 
-    def _advance(self, done: int, total: int) -> None:
-        if self._live is None or self._task is None:
-            return
-        self._live.update(self._task, completed=done, total=total)
-        if done >= total:
-            self.close()
+        def advance(done: int, total: int) -> None:
+            if self._live is None or self._task is None:
+                return
+            rate.add(time.monotonic(), done)
+            words = "" if detail is None else _listed(rate.words(done, done), str(detail()))
+            self._live.update(self._task, completed=done, total=total, detail=words)
+            if done >= total:
+                self.close()
 
-    def _lines(self, title: str) -> Callable[[int, int], None]:
+        return advance
+
+    def _lines(self, title: str, rate: Rate, detail: Callable[[], object] | None) -> Callable[[int, int], None]:
         last = time.monotonic()
 
         def advance(done: int, total: int) -> None:
             nonlocal last
-            if time.monotonic() - last >= _LINE_SECONDS:
-                last = time.monotonic()
-                self.say(f"      {title}: {done} of {total}")
+            now = time.monotonic()
+            rate.add(now, done)
+            if now - last >= _LINE_SECONDS:
+                last = now
+                words = "" if detail is None else _listed(rate.words(done, total), str(detail()))
+                self.say(f"      {title}: {done} of {total}" + (f", {words}" if words else ""))
 
         return advance
 
@@ -68,3 +116,7 @@ class ConsoleReporter:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+def _listed(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
