@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from alignprism import __version__
-from alignprism.cli import data, judge, judge_check, merge, models, runs, studies, train
+from alignprism.cli import calls, data, generate, judge, judge_check, merge, models, runs, studies, train
 from alignprism.cli.console import console
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ for command in (
     studies.init,
     studies.run,
     studies.evaluate,
+    generate.generate,
     runs.report,
     runs.purge,
     runs.export,
@@ -31,6 +32,7 @@ for command in (
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(judge.app, name="judge")
+app.add_typer(calls.app, name="calls")
 app.add_typer(train.app, name="train")
 app.add_typer(merge.app, name="merge")
 
