@@ -18,6 +18,7 @@ from alignprism.judging.settings import (
     GuardSettings,
     HeadSettings,
     JudgeSettings,
+    PairwiseSettings,
     RubricSettings,
 )
 
@@ -55,6 +56,38 @@ def read_judge_file(path: Path) -> JudgeSettings:
     JudgeFileError
         no such file, no YAML, an unknown key or a wrong value: file, line and key.
     """
+    node, raw = _loaded(path)
+    if not isinstance(raw, dict) or raw.get("kind") not in _FORMS:
+        raise JudgeFileError(f"{path}:1: kind: a judge file begins with kind: {', '.join(_FORMS)}")
+    try:
+        settings = _SETTINGS.validate_python(raw)
+    except ValidationError as error:
+        raise JudgeFileError(_explain(error, path, node)) from error
+    return _with_templates(settings, path.parent)
+
+
+def read_pairwise_file(path: Path) -> PairwiseSettings:
+    """Read the file of a pairwise judge: what a study writes under ``judges.pairwise``; `kind: pairwise` may stand in it.
+
+    Raises
+    ------
+    JudgeFileError
+        no such file, no YAML, an unknown key or a wrong value: file, line and key.
+    """
+    node, raw = _loaded(path)
+    if isinstance(raw, dict) and raw.get("kind") == "pairwise":
+        raw = {key: value for key, value in raw.items() if key != "kind"}
+    try:
+        settings = PairwiseSettings.model_validate(raw)
+    except ValidationError as error:
+        raise JudgeFileError(_explain(error, path, node, PairwiseSettings)) from error
+    if settings.template is None:
+        return settings
+    return settings.model_copy(update={"template": str((path.parent / settings.template).resolve())})
+
+
+def _loaded(path: Path) -> tuple[yaml.Node | None, Any]:
+    """A YAML file as nodes, which know their lines, and as values."""
     try:
         text = path.read_text(encoding="utf-8")
         node, raw = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
@@ -64,13 +97,7 @@ def read_judge_file(path: Path) -> JudgeSettings:
         raise JudgeFileError(f"{where}: not readable as YAML: {getattr(error, 'problem', error)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise JudgeFileError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    if not isinstance(raw, dict) or raw.get("kind") not in _FORMS:
-        raise JudgeFileError(f"{path}:1: kind: a judge file begins with kind: {', '.join(_FORMS)}")
-    try:
-        settings = _SETTINGS.validate_python(raw)
-    except ValidationError as error:
-        raise JudgeFileError(_explain(error, path, node)) from error
-    return _with_templates(settings, path.parent)
+    return node, raw
 
 
 def _with_templates(settings: JudgeSettings, folder: Path) -> JudgeSettings:
@@ -82,7 +109,7 @@ def _with_templates(settings: JudgeSettings, folder: Path) -> JudgeSettings:
     return settings
 
 
-def _explain(error: ValidationError, path: Path, node: yaml.Node | None) -> str:
+def _explain(error: ValidationError, path: Path, node: yaml.Node | None, form: type[BaseModel] | None = None) -> str:
     """The first error; an unknown key before a missing one, because a misspelt key is often why it is missing."""
     found = error.errors()
     first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
@@ -90,16 +117,15 @@ def _explain(error: ValidationError, path: Path, node: yaml.Node | None) -> str:
     keys = [part for part in first["loc"] if part not in _FORMS]
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = f"unknown key; accepted here: {', '.join(_accepted(first['loc'][:-1]))}"
+        message = f"unknown key; accepted here: {', '.join(_accepted(first['loc'][:-1], form))}"
     elif first["type"] != "value_error" and not isinstance(first["input"], dict | list):
         message = f"{message} (got {first['input']!r})"
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return f"{path}:{_line(node, keys)}: {'.'.join(map(str, keys)) or 'judge'}: {message}{more}"
 
 
-def _accepted(location: Sequence[Any]) -> list[str]:
-    """The keys of the section at pydantic's location."""
-    model: type[BaseModel] | None = None
+def _accepted(location: Sequence[Any], model: type[BaseModel] | None = None) -> list[str]:
+    """The keys of the section at pydantic's location, which begins in ``model`` or names the form of judge."""
     for part in location:
         if part in _FORMS:
             model = _FORMS[str(part)]

@@ -7,7 +7,7 @@ same text are a tie that is not asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,6 +37,7 @@ Preferred = Literal["a", "b", "tie", "undecidable"]
 
 _ORDERS: tuple[Order, ...] = ("ab", "ba")
 _PARTS = ("prompt", "first", "second")
+_ANY = "*"  # the one template for texts of every language
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +83,25 @@ def combine(ab: Comparison, ba: Comparison) -> Combined:
     return Combined("tie", True, asked)
 
 
-class PairwiseJudge:
-    """Asks an engine which of two answers is better. ``digest`` covers model, templates, words and decoding."""
+class PairwiseQuestions:
+    """What a pairwise judge asks, without its model: templates, length limit, what could go wrong.
 
-    def __init__(self, engine: Engine, settings: PairwiseSettings) -> None:
+    ``digest`` covers templates, the words that replies are read by, and decoding.
+    """
+
+    def __init__(self, settings: PairwiseSettings) -> None:
         """Raises JudgeTemplateError when the settings' own template cannot be read or leaves a text out."""
-        self.engine = engine
-        self.name = engine.name
-        self._own = load_template(Path(settings.template)) if settings.template else None
-        self._target = settings.prompt_language == "target"
-        self._decoding = Decoding(max_new_tokens=settings.max_new_tokens)
-        if self._own is not None:
-            _require_texts(self._own)
-        templates = [template.digest for template in self._templates().values()]
-        self.digest = content_id("pairwise", engine.digest, templates, words_digest(), self._decoding.identity())
-
-    def _templates(self) -> Mapping[str, JudgeTemplate]:
-        """The templates by language; ``*`` is any."""
-        if self._own is not None:
-            return {"*": self._own}
-        return {code: shipped(f"pairwise/{code}") for code in shipped_languages("pairwise")} if self._target else {
-            "*": shipped("pairwise/en")
-        }  # fmt: skip
+        self.decoding = Decoding(max_new_tokens=settings.max_new_tokens)
+        if settings.template is not None:
+            own = load_template(Path(settings.template))
+            _require_texts(own)
+            self._templates = {_ANY: own}
+        elif settings.prompt_language == "target":
+            self._templates = {code: shipped(f"pairwise/{code}") for code in shipped_languages("pairwise")}
+        else:
+            self._templates = {_ANY: shipped("pairwise/en")}
+        digests = [template.digest for template in self._templates.values()]
+        self.digest = content_id(digests, words_digest(), self.decoding.identity())
 
     def check(self, matchups: Sequence[Matchup]) -> None:
         """Look at everything that could go wrong before the first call.
@@ -119,25 +117,36 @@ class PairwiseJudge:
             if key in seen:
                 raise InputError(f"prompt {matchup.prompt_id!r}: the same two completions are compared twice")
             seen.add(key)
-        templates = self._templates()
-        if "*" not in templates:
-            lacking = sorted({m.language for m in matchups if language(m.language).code not in templates})
-            if lacking:
-                raise InputError(
-                    f"prompt_language: target has no template for {', '.join(lacking)} (there are: "
-                    f"{', '.join(templates)}); use prompt_language: english or a template of your own"
-                )
+        lacking = sorted({m.language for m in matchups if self._template(m.language) is None})
+        if lacking:
+            raise InputError(
+                f"prompt_language: target has no template for {', '.join(lacking)} (there are: "
+                f"{', '.join(self._templates)}); use prompt_language: english or a template of your own"
+            )
 
     def requests(self, matchup: Matchup) -> list[Request]:
-        """What the engine is asked: both orders, or nothing when the answers are the same text."""
-        if matchup.identical:
+        """Both orders, or nothing when the answers are the same text."""
+        template = self._template(matchup.language)
+        if matchup.identical or template is None:
             return []
-        templates = self._templates()
-        template = templates.get("*") or templates[language(matchup.language).code]
         return [
             Request(f"{_key(matchup)}/{order}", _rendered(template, matchup, order), role="pairwise")
             for order in _ORDERS
         ]
+
+    def _template(self, code: str) -> JudgeTemplate | None:
+        return self._templates.get(_ANY) or self._templates.get(language(code).code)
+
+
+class PairwiseJudge:
+    """Asks an engine which of two answers is better. ``digest`` covers the model and what it is asked."""
+
+    def __init__(self, engine: Engine, settings: PairwiseSettings) -> None:
+        """Raises JudgeTemplateError; see `PairwiseQuestions`."""
+        self.engine = engine
+        self.name = engine.name
+        self.questions = PairwiseQuestions(settings)
+        self.digest = content_id("pairwise", engine.digest, self.questions.digest)
 
     def compare(self, matchups: Sequence[Matchup], progress: Progress | None = None) -> Iterator[Comparison]:
         """Two comparisons per matchup, order ab then ba, in the order of the matchups. Stored replies cost no call.
@@ -148,11 +157,11 @@ class PairwiseJudge:
         Raises
         ------
         InputError
-            see `check`.
+            see `PairwiseQuestions.check`.
         """
-        self.check(matchups)
-        asked = [self.requests(matchup) for matchup in matchups]
-        replies = replies_in_order(self.engine, asked, self._decoding, progress)
+        self.questions.check(matchups)
+        asked = [self.questions.requests(matchup) for matchup in matchups]
+        replies = replies_in_order(self.engine, asked, self.questions.decoding, progress)
         for matchup, outcomes in zip(matchups, replies, strict=True):
             if not outcomes:
                 yield from (self._row(matchup, order, "tie", IDENTICAL, ()) for order in _ORDERS)
