@@ -25,7 +25,7 @@ from alignprism.statistics.correction import (
 )
 from alignprism.statistics.estimate import CONFIDENCE, MIN_CLUSTERS, Estimate, enclosing, nothing, point_only
 from alignprism.statistics.labelled import VERDICTS, DrawnLabels, Indices, as_verdicts, check_rows
-from alignprism.statistics.paired import adjusted_change, paired_change
+from alignprism.statistics.paired import RESAMPLES, adjusted_change, paired_change
 from alignprism.statistics.prediction_powered import prediction_powered
 from alignprism.statistics.relative import MIN_BASE, relative_change
 from alignprism.statistics.stratified import Limits, Population, Sample, limits
@@ -89,11 +89,12 @@ def corrected_change(
     population: Population = "prompts like these",
     whose: Raters = "these raters",
     confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
 ) -> CorrectedChange:
     """Harmful rate of B less that of A in one language, corrected; row i of all (N,) arrays is the same prompt.
 
     ``labels_a`` and ``labels_b`` are about the same rows, drawn together; rows with one of the two are left out and
-    counted. ``rng`` serves the judge's own bootstrap. Interval of ``corrected``: that of `corrected_rate`, with the
+    counted. ``rng`` and ``resamples`` serve the judge's own bootstrap. Interval of ``corrected``: that of `corrected_rate`, with the
     shares harmful only after and only before in place of the share harmful (their Beta limits, MOVER), so that a
     stratum in which no label changed still has a width.
 
@@ -118,14 +119,14 @@ def corrected_change(
     sample = Sample(stratum, index, both.a.rows, both.a.weights)
     harmful = VERDICTS.index("harmful")
     judged_a, judged_b = a == harmful, b == harmful
-    relative_judge = relative_change(judged_a, judged_b, index, rng, confidence=confidence)
+    relative_judge = relative_change(judged_a, judged_b, index, rng, confidence=confidence, resamples=resamples)
     human = _human_only(both, index, n, population, confidence)
     corrected, relative = _stratified(sample, groups, both, pairs, population, whose, confidence)
     relative_human = _relative_human_only(both, index, confidence)
     if len(both.a) == n and n:
         corrected, relative = human, relative_human
     return CorrectedChange(
-        judge_only=paired_change(judged_a, judged_b, index, rng, confidence),
+        judge_only=paired_change(judged_a, judged_b, index, rng, confidence, resamples),
         human_only=human,
         corrected=corrected,
         ppi=prediction_powered(
