@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +18,7 @@ from alignprism.judging.protocol import Item
 from alignprism.judging.verdicts import item_of, nothing_to_judge
 from alignprism.languages import UnknownLanguage, language
 from alignprism.records import read_records
-from alignprism.rows import Completion, Prompt, RowError, Verdict, content_id, write_atomic
+from alignprism.rows import Completion, Prompt, RowError, Scope, Verdict, content_id, write_atomic
 
 COLUMNS = ("prompt", "completion", "language", "id", "seed_id", "scope", "truncated", "filtered", "failure")
 """What is read of a row; the first two must be there."""
@@ -30,6 +30,14 @@ WRITTEN = (
 """What is written beside a row's own columns."""
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
+
+
+class Recorded(Protocol):
+    """A row that keeps all that stands in it."""
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The row's own columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,34 +84,49 @@ def _row(path: Path, number: int, record: Mapping[str, Any], names: Mapping[str,
         raise RowError(f"{where}: column {names['prompt']}: a text is expected")
     if answer is not None and not isinstance(answer, str):
         raise RowError(f"{where}: column {names['completion']}: a text is expected, not {type(answer).__name__}")
-    code = _text(record, names["language"], where)
+    code = text_in(record, names["language"], where)
     try:
         code = language(code).code if code else ""
     except UnknownLanguage as error:
         raise RowError(f"{where}: column {names['language']}: {error}") from error
-    scope = _text(record, names["scope"], where) or None
+    scope = text_in(record, names["scope"], where) or None
     if scope not in (None, "global", "local"):
         raise RowError(f"{where}: column {names['scope']}: {scope!r}; accepted: global, local or nothing")
     key = content_id(text)
-    failure = _text(record, names["failure"], where) or ("the row has none" if answer is None else "")
+    failure = text_in(record, names["failure"], where) or ("the row has none" if answer is None else "")
     flags = {name: _flag(record, names[name], where) for name in ("truncated", "filtered")}
     prompt = Prompt(
-        key + f" {number}", text, code, "redteam", "test", _text(record, names["seed_id"], where) or key, scope
+        key + f" {number}", text, code, "redteam", "test", text_in(record, names["seed_id"], where) or key, scope
     )
     completion = Completion(
-        _text(record, names["id"], where) or f"row {number}", prompt.id, "", "", answer or "", 0, 0, flags["truncated"],
+        text_in(record, names["id"], where) or f"row {number}", prompt.id, "", "", answer or "", 0, 0, flags["truncated"],
         0.0, 0, flags["filtered"], failure,
     )  # fmt: skip
     return JudgedRow(number, record, prompt, completion)
 
 
-def _text(record: Mapping[str, Any], name: str, where: str) -> str:
+def text_in(record: Mapping[str, Any], name: str, where: str) -> str:
+    """A short text of a row (a name, a code, an id), without white space around it; empty where there is none.
+
+    Raises
+    ------
+    RowError
+        it is neither a text nor a whole number.
+    """
     value = record.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if value is not None and not isinstance(value, str):
         raise RowError(f"{where}: column {name}: a text is expected, not {type(value).__name__}")
     return (value or "").strip()
+
+
+def _scope(value: str, where: str) -> Scope | None:
+    if value == "":
+        return None
+    if value == "global" or value == "local":
+        return value
+    raise RowError(f"{where}: {value!r}; accepted: global, local or nothing")
 
 
 def _flag(record: Mapping[str, Any], name: str, where: str) -> bool:
@@ -143,8 +166,8 @@ def written_columns(row: JudgedRow, verdict: Verdict, explanation: str, prefix: 
     return {**row.record, **{f"{prefix}{name}": values[name] for name in WRITTEN}}
 
 
-def check_output(out: Path, rows: Sequence[JudgedRow], prefix: str = "") -> None:
-    """Whether the verdicts can be written there, before anything is asked.
+def check_output(out: Path, rows: Sequence[Recorded], prefix: str = "", written: Sequence[str] = WRITTEN) -> None:
+    """Whether new columns (those of verdicts) can be written there, before anything is asked.
 
     Raises
     ------
@@ -153,7 +176,7 @@ def check_output(out: Path, rows: Sequence[JudgedRow], prefix: str = "") -> None
     """
     if out.suffix.lower() not in SUFFIXES:
         raise InputError(f"--out {out}: the name ends in {out.suffix or 'nothing'}; accepted: {', '.join(SUFFIXES)}")
-    there = sorted({f"{prefix}{name}" for name in WRITTEN} & {name for row in rows for name in row.record})
+    there = sorted({f"{prefix}{name}" for name in written} & {name for row in rows for name in row.record})
     if there:
         raise InputError(
             f"the file has a column {there[0]} already (and {len(there) - 1} more); --prefix TEXT puts a text before the new ones"
