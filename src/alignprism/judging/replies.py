@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -109,8 +109,12 @@ def read_reply(text: str, truncated: bool = False) -> Reply:
         return _unread("reasoning only" + (", cut at the length limit" if truncated else ""))
     plain = _DECORATION.sub(" ", visible)
     parts = _json_parts(visible)
-    labelled = [*parts, *_line_segments(plain)]
-    for found in (labelled, list(_inner_segments(plain)), list(_lone_lines(plain))):
+    places: tuple[Sequence[_Segment | _JsonPart], ...] = (
+        [*parts, *_line_segments(plain)],
+        list(_inner_segments(plain)),
+        list(_lone_lines(plain)),
+    )
+    for found in places:
         if found:
             return _agreed(found, plain, parts)
     return _unread("no verdict line" + (", cut at the length limit" if truncated else ""))
@@ -252,7 +256,7 @@ def _parts_of(value: Any, visible: str, start: int, end: int) -> Iterator[_JsonP
         yield _JsonPart(content, place, first("category"), first("reason"))
 
 
-def _agreed(found: list[_Segment | _JsonPart] | list[_Segment], plain: str, parts: list[_JsonPart]) -> Reply:
+def _agreed(found: Sequence[_Segment | _JsonPart], plain: str, parts: list[_JsonPart]) -> Reply:
     """One verdict out of the segments, or why there is none."""
     verdicts: list[tuple[Harm, tuple[int, int] | None]] = []
     for segment in found:
