@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from alignprism import __version__
-from alignprism.cli import calls, data, generate, judge, judge_check, merge, models, runs, studies, train
+from alignprism.cli import (
+    calls,
+    data,
+    generate,
+    judge,
+    judge_check,  # noqa: F401  # its commands join judge.app
+    judge_pair,  # noqa: F401  # its commands join judge.app
+    judge_references,  # noqa: F401  # its commands join judge.app
+    merge,
+    models,
+    runs,
+    studies,
+    train,
+)
 from alignprism.cli.console import console
 
 app = typer.Typer(

@@ -31,6 +31,8 @@ Direction = Literal["to English", "from English"]
 Tokenizer = Literal["intl", "char", "13a", "zh", "none"]
 """Tokenizers of sacrebleu that need no file."""
 
+TOKENIZERS: tuple[Tokenizer, ...] = ("intl", "char", "13a", "zh", "none")
+
 DIRECTIONS: tuple[Direction, ...] = ("to English", "from English")
 NO_SPM_MODEL = "no SentencePiece model is named (evaluation.spm_model)"
 SET = "translation"
