@@ -1,11 +1,12 @@
 """A server on the loopback interface that speaks the OpenAI interface, as a process of its own: for tests and benchmarks.
 
-    python loopback.py [--delay 0.05] [--faults] [--log FILE] [--model NAME] [--port 0]
+    python loopback.py [--delay 0.05] [--faults] [--log FILE] [--model NAME] [--root PATH] [--key KEY] [--port 0]
 
 It prints its port and ends with its standard input. The answer to a prompt is ``answer to <hash of the request>``. Each
-request is noted in the log, one line of prompt hash and status, before the answer leaves. With ``--faults`` six kinds of
+request is noted in the log, one line of prompt hash and status, before the answer leaves. With ``--faults`` seven kinds of
 requests (by hash, 10 % each) meet: 429, 500, no reply, a cut reply, invalid JSON, empty text and another model's name;
-``--heal N`` lets try number N + 1 of such a request succeed.
+``--heal N`` lets try number N + 1 of such a request succeed. ``--throttle N`` answers 429 while more than N are in flight.
+Prompts that contain ``[filter]``, ``[long]`` or ``[refusal]`` meet a content filter, a context limit, a refusal field.
 
 A bare asyncio protocol, because a web framework would be slower than the client that it is to measure.
 """
@@ -17,8 +18,12 @@ import asyncio
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 FAULTS = ("429", "500", "silent", "cut", "garbage", "empty", "other")
@@ -28,11 +33,14 @@ class Server:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.tries: Counter[str] = Counter()
+        self.in_flight = 0
         self.log: IO[str] | None = open(options.log, "a", buffering=1) if options.log else None  # noqa: SIM115, PTH123
 
-    def reply(self, path: str, body: bytes) -> tuple[int, bytes, str, str]:
+    def reply(self, path: str, head: str, body: bytes) -> tuple[int, bytes, str, str]:
         """Status, body, extra header lines, and the fault (or "")."""
         model = self.options.model
+        if self.options.key and f"authorization: bearer {self.options.key}" not in head.lower():
+            return 401, b'{"error": {"code": "invalid_api_key"}}', "", ""
         if path.endswith("/models"):
             entry = {"id": model, "object": "model", "root": self.options.root}
             return 200, json.dumps({"object": "list", "data": [entry]}).encode(), "", ""
@@ -42,6 +50,8 @@ class Server:
             return 404, json.dumps(error).encode(), "", ""
         name = hashlib.sha256(body).hexdigest()[:16]
         self.tries[name] += 1
+        if self.options.throttle and self.in_flight > self.options.throttle:
+            return 429, b'{"error": {"code": "rate_limit_exceeded"}}', "Retry-After: 0.2\r\n", ""
         if document.get("max_tokens") == 1:  # a probe
             return 200, self.answer(document, "x", model), "", ""
         share = int(name[:4], 16) % 10
@@ -57,6 +67,10 @@ class Server:
             return 500, b"<html>oops</html>", "", fault
         if fault == "garbage":
             return 200, b'{"choices": [{"message": {"content": "half an ans', "", fault
+        if b"[filter]" in body:
+            return 400, b'{"error": {"code": "content_filter", "message": "no"}}', "", ""
+        if b"[long]" in body:
+            return 400, b'{"error": {"code": 400, "message": "the maximum context length is 4096 tokens"}}', "", ""
         text = "" if fault == "empty" else f"answer to {name}"
         return 200, self.answer(document, text, "another-model" if fault == "other" else model), "", fault
 
@@ -64,6 +78,8 @@ class Server:
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "logprobs": None}
         if "messages" in document:
             choice["message"] = {"role": "assistant", "content": text}
+            if "[refusal]" in json.dumps(document):
+                choice["message"] = {"role": "assistant", "content": None, "refusal": "I can't help with that."}
         else:
             choice["text"] = text
         usage = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
@@ -96,20 +112,40 @@ class Connection(asyncio.Protocol):
         body, self.buffer = self.buffer[end + 4 : end + 4 + length], self.buffer[end + 4 + length :]
         path = head.split(" ", 2)[1]
         delay = 0.0 if path.endswith("/models") else self.server.options.delay
-        asyncio.get_running_loop().call_later(delay, self.send, path, body)
+        self.server.in_flight += 1
+        asyncio.get_running_loop().call_later(delay, self.send, path, head, body)
 
-    def send(self, path: str, body: bytes) -> None:
+    def send(self, path: str, head: str, body: bytes) -> None:
         if self.transport.is_closing():
+            self.server.in_flight -= 1
             return
-        status, content, extra, fault = self.server.reply(path, body)
+        status, content, extra, fault = self.server.reply(path, head, body)
+        self.server.in_flight -= 1
         if fault == "silent":
             return
-        head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n{extra}\r\n"
+        lines = (
+            f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n{extra}\r\n"
+        )
         if fault == "cut":
-            self.transport.write(head.encode() + content[: len(content) // 2])
+            self.transport.write(lines.encode() + content[: len(content) // 2])
             self.transport.close()
             return
-        self.transport.write(head.encode() + content)
+        self.transport.write(lines.encode() + content)
+
+
+@contextmanager
+def running(*options: str) -> Iterator[str]:
+    """The server in a process of its own; gives its base address."""
+    command = [sys.executable, str(Path(__file__).resolve()), *options]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+    finally:
+        process.stdin.close()
+        process.wait(timeout=10)
+        process.stdout.close()
 
 
 async def main() -> None:
@@ -120,6 +156,8 @@ async def main() -> None:
     parser.add_argument("--log")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--root", default="/weights/tiny")
+    parser.add_argument("--key", default="")
+    parser.add_argument("--throttle", type=int, default=0)
     parser.add_argument("--port", type=int, default=0)
     server = Server(parser.parse_args())
     loop = asyncio.get_running_loop()
