@@ -28,6 +28,7 @@ from alignprism.statistics.paired import RESAMPLES, paired_change
 from alignprism.statistics.rates import rate
 
 _MIN_SURPRISES = 10
+_SURPRISE = 0.25  # a result this far from its chance says something about the variance
 _ITERATIONS = 100
 _LONGEST_STEP = 2.0
 
@@ -202,7 +203,7 @@ def _error(
     residual = shares - chance
     variance = linearised_variance(totals(index, count, along * residual)[:, 0])
     surprising = np.zeros(count, dtype=bool)
-    surprising[index[np.abs(residual) >= 0.5]] = True
+    surprising[index[np.abs(residual) >= _SURPRISE]] = True
     if surprising.sum() < _MIN_SURPRISES:
         sizes = np.bincount(index, minlength=count)
         variance = max(variance, float(gradient @ inverse @ gradient) * float(np.square(sizes).sum()) / len(shares))
