@@ -89,9 +89,7 @@ def _row(path: Path, number: int, record: Mapping[str, Any], names: Mapping[str,
         code = language(code).code if code else ""
     except UnknownLanguage as error:
         raise RowError(f"{where}: column {names['language']}: {error}") from error
-    scope = text_in(record, names["scope"], where) or None
-    if scope not in (None, "global", "local"):
-        raise RowError(f"{where}: column {names['scope']}: {scope!r}; accepted: global, local or nothing")
+    scope = _scope(text_in(record, names["scope"], where), f"{where}: column {names['scope']}")
     key = content_id(text)
     failure = text_in(record, names["failure"], where) or ("the row has none" if answer is None else "")
     flags = {name: _flag(record, names[name], where) for name in ("truncated", "filtered")}
@@ -122,11 +120,10 @@ def text_in(record: Mapping[str, Any], name: str, where: str) -> str:
 
 
 def _scope(value: str, where: str) -> Scope | None:
-    if value == "":
-        return None
-    if value == "global" or value == "local":
-        return value
-    raise RowError(f"{where}: {value!r}; accepted: global, local or nothing")
+    known: dict[str, Scope | None] = {"": None, "global": "global", "local": "local"}
+    if value not in known:
+        raise RowError(f"{where}: {value!r}; accepted: global, local or nothing")
+    return known[value]
 
 
 def _flag(record: Mapping[str, Any], name: str, where: str) -> bool:
