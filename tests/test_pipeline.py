@@ -169,11 +169,10 @@ def test_another_evaluation_judge_costs_verdicts_and_no_training(copied: Path, b
     study = bench.study(tmp_path, evaluation=f"  evaluation: {other}")
     said = bench.call("run", study, "--run", copied)
     assert said.code == 0, said.err
-    assert remade(said) == [
-        *(f"Verdicts on {name}" for name in ("base", "sft-preferred", "dpo-sft")),
-        "Figures",
-        "The page",
-    ]
+    names = ("base", "sft-preferred", "dpo-sft")
+    # The judge of the pairs is now another one than the judge of the test: it is asked about the test as well.
+    judged = [title for name in names for title in (f"Verdicts on {name}", f"The preference judge on {name}")]
+    assert remade(said) == [*judged, "Figures", "The page"]
     verdicts = read_rows(copied / "stages" / "judge-dpo-sft" / "dev_verdicts.parquet", Verdict)
     assert {v.judge for v in verdicts} == {"stricter"}
 

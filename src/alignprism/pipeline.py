@@ -7,25 +7,32 @@ missing and nothing else, and a change redoes exactly what depends on it.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from alignprism import stages
+from alignprism.identities import model_digests
 from alignprism.judging.head import Head, prompt_digest
+from alignprism.judging.settings import JudgeSettings
+from alignprism.labels.store import labels_digest
+from alignprism.layout import Plan, Stage, all_stages, figure_stages
 from alignprism.models.embedded import describe, embedded
 from alignprism.models.identity import weights_digest
+from alignprism.models.settings import ModelSettings
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
 from alignprism.prompts.select import select_prompts
 from alignprism.rows import Prompt, content_id, write_atomic
 from alignprism.run_folder import RunFolder, open_run, read_manifest
-from alignprism.stages import Cell
-from alignprism.study import Study, StudyError, dump
+from alignprism.study import Study, StudyError, dump, load
+from alignprism.study.families import members
+from alignprism.study.remote import all_models, check_remote
 
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 """Raised when a stage's code changes its result for the same inputs."""
 
 
@@ -42,38 +49,6 @@ class Reporter(Protocol):
         """A bar of `total` units; the function returned is called with (done, total)."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One step of a run.
-
-    ``settings`` holds everything of the study that can change the result; ``inputs`` names the stages it reads;
-    ``work`` writes the outputs and returns their paths. ``calls`` and ``seconds`` are estimates for the dry run.
-    """
-
-    name: str
-    title: str
-    inputs: tuple[str, ...]
-    settings: Mapping[str, Any]
-    work: Callable[[stages.Context], list[Path]]
-    calls: int = 0
-    seconds: float = 0.0
-    text: str = ""
-
-
-@dataclass
-class Plan:
-    """What a study comes to: resolved models, judges, prompts and stages in order."""
-
-    study: Study
-    run: RunFolder
-    prompts: list[Prompt]
-    models: dict[str, ResolvedModel]
-    judges: dict[str, Head]
-    stages: list[Stage]
-    cells: list[Cell]
-    fetches: list[str]
-
-
 @dataclass
 class Outcome:
     """Which stages ran and which were already done, with what had to be set aside."""
@@ -83,30 +58,34 @@ class Outcome:
     set_aside: list[str] = field(default_factory=list)
 
 
-def plan(study: Study, folder: Path, cache: Path, reporter: Reporter, *, dry_run: bool = False) -> Plan:
+def plan(
+    study: Study,
+    folder: Path,
+    cache: Path,
+    reporter: Reporter,
+    *,
+    keys: Mapping[str, str] | None = None,
+    dry_run: bool = False,
+) -> Plan:
     """Resolve models and judges, read and check the prompts, and lay out the stages.
 
-    A dry run writes nothing: no run folder is made, and an embedded model that is not in the cache yet is not fetched
-    but listed in ``fetches``.
+    Servers are asked what they serve, and nothing else. A dry run writes nothing and asks nothing: no run folder is made, and
+    an embedded model that is not in the cache yet is not fetched but listed in ``fetches``.
+
+    Parameters
+    ----------
+    keys
+        secrets of endpoints by the name of the environment variable that the study gives.
 
     Raises
     ------
-    StudyError, RowError, ModelError, RunFolderError
+    StudyError, RowError, ModelError, RunFolderError, Failure
         each says what is wrong and where; nothing has been computed then.
     """
-    if study.judges.pairwise is not None:
-        raise StudyError(
-            f"judges.pairwise: {study.judges.pairwise!r}: no pairwise judge can be asked yet (judges behind an endpoint "
-            "come with a later version); set it to null, the win rate is then given as not available, with its reason"
-        )
-    judges = {role: Head.load(getattr(study.judges, role)) for role in ("preference", "evaluation")}
-    if judges["preference"].digest == judges["evaluation"].digest and not study.allow_shared_judge:
-        raise StudyError(
-            "judges: preference and evaluation judge are the same weights under two names; name two different judges, "
-            "or set allow_shared_judge: true (the page will say so)"
-        )
+    if not dry_run:
+        check_remote(study)
     prompts, _ = select_prompts(study)
-    _refuse_trained_judges(study, judges, prompts)
+    _refuse_trained_judges(study, prompts)
     run = open_run(folder, create=not dry_run)
     missing = missing_models(study, cache) if dry_run else []
     models = {
@@ -114,189 +93,78 @@ def plan(study: Study, folder: Path, cache: Path, reporter: Reporter, *, dry_run
         if missing
         else resolve(ModelSpec(name, entry.source, entry.adapter), cache, reporter.say)
         for name, entry in study.models.items()
+        if entry.source is not None
     }
-    cells = stages.cells_of(study)
-    layout = Plan(study, run, prompts, models, judges, [], cells, missing)
-    layout.stages = list(_stages(layout))
+    context = stages.Context(study, run, cache, models, reporter.say, reporter.progress, keys or {})
+    digest_of = model_digests(context, dry_run=dry_run)
+    digests = {
+        name: digest_of(entry) if entry.source is None else models[name].digest for name, entry in study.models.items()
+    }
+    judges = _judge_entries(study, digest_of, prompts)
+    _refuse_shared(study, judges)
+    families = members(study, {name: model.folder for name, model in models.items()}, _encoders(study))
+    layout = Plan(study, run, prompts, models, digests, judges, families, context, [], stages.cells_of(study), missing)
+    layout.stages = list(all_stages(layout))
     return layout
 
 
-def _refuse_trained_judges(study: Study, judges: dict[str, Head], prompts: Sequence[Prompt]) -> None:
+def _judge_entries(
+    study: Study, digest_of: Callable[[ModelSettings], str], prompts: Sequence[Prompt]
+) -> dict[str, stages.JudgeEntry]:
+    """The judges that a study will ask, by role; without methods nothing is preferred."""
+    found = {}
+    if study.methods:
+        found["preference"] = stages.judge_entry(study.judges.as_settings("preference"), digest_of, prompts)
+    found["evaluation"] = stages.judge_entry(study.judges.as_settings("evaluation"), digest_of, prompts)
+    if study.judges.pairwise is not None:
+        found["pairwise"] = stages.pairwise_entry(study.judges.pairwise, digest_of)
+    return found
+
+
+def _refuse_shared(study: Study, judges: Mapping[str, stages.JudgeEntry]) -> None:
+    preference = judges.get("preference")
+    if preference is not None and preference.digest == judges["evaluation"].digest and not study.allow_shared_judge:
+        raise StudyError(
+            "judges: preference and evaluation judge are the same weights under two names; name two different judges, "
+            "or set allow_shared_judge: true (the page will say so)"
+        )
+
+
+def _heads(study: Study) -> list[tuple[str, str]]:
+    """Every judge head of a study, members of ensembles included, with its role."""
+
+    def inside(judge: JudgeSettings) -> Iterator[str]:
+        if judge.kind == "head":
+            yield judge.head
+        elif judge.kind == "ensemble":
+            for member in judge.members:
+                yield from inside(member)
+
+    roles: list[Literal["preference", "evaluation"]] = ["preference", "evaluation"] if study.methods else ["evaluation"]
+    return [(role, head) for role in roles for head in inside(study.judges.as_settings(role))]
+
+
+def _encoders(study: Study) -> dict[str, str]:
+    return {name: Head.load(name).family for _, name in _heads(study)}
+
+
+def _refuse_trained_judges(study: Study, prompts: Sequence[Prompt]) -> None:
     """A judge that was trained on a prompt of the study knows the answer: refuse it."""
-    for role, head in judges.items():
+    for role, name in _heads(study):
+        head = Head.load(name)
         seen = [p.id for p in prompts if prompt_digest(p.text) in head.training_prompt_digests]
         if seen:
             raise StudyError(
-                f"judges.{role}: {getattr(study.judges, role)!r} was trained on {len(seen)} prompts of this study (the first: "
+                f"judges.{role}: {name!r} was trained on {len(seen)} prompts of this study (the first: "
                 f"{seen[0]!r}); name another judge, or take the prompts out"
             )
 
 
 def missing_models(study: Study, cache: Path) -> list[str]:
     """What a run would have to fetch first: the descriptions of embedded models that are not in the cache."""
-    sources = {entry.source for entry in study.models.values() if entry.source.startswith("embedded:")}
-    return [describe(source) for source in sorted(sources) if not (cache / "models" / embedded(source).name).is_dir()]
-
-
-def _stages(layout: Plan) -> Iterator[Stage]:
-    """All stages of a study in the order in which they run."""
-    count = stages.Counts.of(layout.study, layout.prompts)
-    yield from _data_stages(layout, count)
-    yield from _training_stages(layout, count)
-    yield from _evaluation_stages(layout, count)
-    yield from _figure_stages(layout)
-
-
-def _taught(study: Study, name: str) -> tuple[str, ...]:
-    """The stage that a model of the study needs before it can be used: its instruction tuning, if it has one."""
-    return (f"ift:{name}",) if study.models[name].ift == "train" else ()
-
-
-def _data_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
-    study, prompts = layout.study, layout.prompts
-    rows = content_id([(p.id, p.text, p.split, p.reference) for p in prompts])
-    yield Stage(
-        "prompts",
-        "Prompts: read, check, split",
-        (),
-        {"languages": study.languages.model_dump(), "data": study.data.model_dump(), "rows": rows},
-        stages.write_prompts,
-    )
-    for name, model in layout.models.items():
-        if study.models[name].ift == "train":
-            yield Stage(
-                f"ift:{name}",
-                f"Instruction tuning of {name}",
-                ("prompts",),
-                {"model": model.digest, "training": stages.training_settings(study, "ift"), "seed": study.seed},
-                lambda context, name=name: stages.teach(context, name),  # type: ignore[misc]
-                seconds=count.ift_tokens / stages.TRAIN_TOKENS_PER_SECOND,
-            )
-    if not study.methods:
-        return
-    for arm in stages.arms_of(study):
-        yield from _pair_stages(layout, arm)
-
-
-def _pair_stages(layout: Plan, arm: str) -> Iterator[Stage]:
-    """Candidates and pairs of one arm."""
-    study = stages.arm_study(layout.study, arm)
-    count = stages.Counts.of(study, layout.prompts)
-    asked = content_id([p.id for side in stages.training_prompts(study, layout.prompts) for p in side])
-    of_arm = f" ({arm} only)" if arm else ""
-    yield Stage(
-        stages.arm_stage("candidates", arm),
-        f"Candidates: completions of the training prompts{of_arm}",
-        ("prompts", *(stage for name in study.generators for stage in _taught(study, name))),
-        {
-            "models": {name: layout.models[name].digest for name in study.generators},
-            "asked": asked,
-            "pairs": study.pairs.model_dump(include={"candidates", "temperature", "max_new_tokens"}),
-            "seed": study.seed,
-        },
-        lambda context: stages.sample_candidates(context, arm),
-        calls=count.candidates,
-        seconds=count.candidates * study.pairs.max_new_tokens / stages.DECODE_TOKENS_PER_SECOND,
-        text="training prompts to " + ", ".join(study.generators) + " (on this machine)",
-    )
-    yield Stage(
-        stages.arm_stage("pairs", arm),
-        f"Preference pairs: rank, drop, mix{of_arm}",
-        ("prompts", stages.arm_stage("candidates", arm), *_taught(study, study.baseline)),
-        {
-            "judge": layout.judges["preference"].digest,
-            "base": layout.models[study.baseline].digest,
-            "pairs": study.pairs.model_dump(),
-            **study.training.model_dump(include={"max_tokens", "over_limit"}),
-            "mixture": study.mixture,
-            "seed": study.seed,
-        },
-        lambda context: stages.make_pairs(context, arm),
-        calls=count.candidates,
-        seconds=count.candidates / stages.JUDGE_ROWS_PER_SECOND,
-        text=f"training prompts and candidates to {study.judges.preference} (on this machine)",
-    )
-
-
-def _training_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
-    study = layout.study
-    for cell in layout.cells:
-        if cell.parts:
-            yield Stage(
-                f"train:{cell.name}",
-                f"Merging {cell.name}",
-                ("prompts", *(f"train:{part}" for part in cell.parts)),
-                {
-                    "base": layout.models[study.baseline].digest,
-                    "method": cell.method,
-                    "merging": study.merging.model_dump(),
-                },
-                lambda context, cell=cell: stages.merge_cell(context, cell),  # type: ignore[misc]
-                seconds=60,
-            )
-            continue
-        start = (f"train:{cell.start}",) if cell.start else _taught(study, study.baseline)
-        yield Stage(
-            f"train:{cell.name}",
-            f"Training {cell.name}",
-            ("prompts", stages.arm_stage("pairs", cell.arm), *start),
-            {
-                "base": layout.models[study.baseline].digest,
-                "method": cell.method,
-                "seed": cell.seed,
-                "training": stages.training_settings(study, cell.method),
-                "max_new_tokens": study.evaluation.max_new_tokens,
-            },
-            lambda context, cell=cell: stages.train_cell(context, cell),  # type: ignore[misc]
-            calls=count.dev * study.training.dev_checks,
-            seconds=count.training_seconds(cell.method),
-        )
-
-
-def _evaluated(layout: Plan) -> list[str]:
-    return [*layout.study.models, *(cell.name for cell in layout.cells if cell.evaluated)]
-
-
-def _evaluation_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
-    study = layout.study
-    for name in _evaluated(layout):
-        known = name in study.models
-        yield Stage(
-            f"complete:{name}",
-            f"Completions of {name}",
-            ("prompts", *(_taught(study, name) if known else (f"train:{name}",))),
-            {
-                "model": layout.models[name if known else study.baseline].digest,
-                "decoding": study.evaluation.max_new_tokens,
-                "batch": study.evaluation.batch_size,
-            },
-            lambda context, name=name: stages.complete(context, name),  # type: ignore[misc]
-            calls=count.test,
-            seconds=count.test * study.evaluation.max_new_tokens / stages.DECODE_TOKENS_PER_SECOND
-            + count.likelihoods / stages.LIKELIHOODS_PER_SECOND,
-            text=f"test prompts to {name} (on this machine)",
-        )
-        yield Stage(
-            f"judge:{name}",
-            f"Verdicts on {name}",
-            ("prompts", f"complete:{name}", *(() if known else (f"train:{name}",))),
-            {"judge": layout.judges["evaluation"].digest},
-            lambda context, name=name: stages.judge_completions(context, name),  # type: ignore[misc]
-            calls=count.test + (0 if known else count.dev * study.training.dev_checks),
-            seconds=(count.test + (0 if known else count.dev * study.training.dev_checks))
-            / stages.JUDGE_ROWS_PER_SECOND,
-            text=f"test prompts and completions to {study.judges.evaluation} (on this machine)",
-        )
-
-
-def _figure_stages(layout: Plan) -> Iterator[Stage]:
-    evaluated = _evaluated(layout)
-    read = [f"{kind}:{name}" for name in evaluated for kind in ("complete", "judge")]
-    pairs = [stages.arm_stage("pairs", arm) for arm in stages.arms_of(layout.study)] if layout.cells else []
-    made = [*pairs, *(f"train:{cell.name}" for cell in layout.cells)]
-    settings = {"study": layout.study.model_dump(exclude={"budget"}), "evaluated": evaluated}
-    yield Stage("results", "Figures", ("prompts", *made, *read), settings, stages.write_results, seconds=5)
-    yield Stage("report", "The page", ("results",), {}, stages.write_report, seconds=5)
+    named = {model.source for _, model in all_models(study) if model.source is not None}
+    sources = sorted(source for source in named if source.startswith("embedded:"))
+    return [describe(source) for source in sources if not (cache / "models" / embedded(source).name).is_dir()]
 
 
 def stage_key(stage: Stage, run: RunFolder) -> str:
@@ -318,7 +186,7 @@ def pending(layout: Plan) -> list[Stage]:
     return todo
 
 
-def execute(layout: Plan, cache: Path, reporter: Reporter) -> Outcome:
+def execute(layout: Plan, reporter: Reporter) -> Outcome:
     """Do what is missing, in order. Interrupting loses at most the batch or step in hand."""
     outcome = Outcome()
     run, study = layout.run, layout.study
@@ -327,7 +195,7 @@ def execute(layout: Plan, cache: Path, reporter: Reporter) -> Outcome:
         run.manifest = read_manifest(run.path / "manifest.json")
         _freeze(layout)
         write_atomic(run.path / "study.yaml", dump(study).encode())
-        context = stages.Context(study, run, cache, layout.models, layout.judges, reporter.say, reporter.progress)
+        context = replace(layout.context, run=run, say=reporter.say, progress=reporter.progress)
         for number, stage in enumerate(layout.stages, 1):
             for name in run.damaged(stage.name):
                 aside = run.set_aside(name)
@@ -374,20 +242,23 @@ def _freeze(layout: Plan) -> None:
             "evaluation would let results choose the test. Name a new run folder"
         )
     manifest["test"]["hash"] = digest
-    manifest["models"] |= {
-        name: {
-            "source": layout.study.models[name].source,
-            "adapter": layout.study.models[name].adapter,
-            "digest": model.digest,
-        }
-        for name, model in layout.models.items()
-    }
-    manifest["judges"] = {
-        role: {"name": getattr(layout.study.judges, role), "digest": head.digest}
-        for role, head in layout.judges.items()
-    }
+    manifest["models"] |= {name: _described(layout, name) for name in layout.study.models}
+    manifest["judges"] = {role: entry.as_dict() for role, entry in layout.judges.items()}
+    manifest["families"] = [asdict(member) for member in layout.families]
     manifest["seeds"] = {"study": layout.study.seed, "training": layout.study.training.seeds}
     layout.run.save()
+
+
+def _described(layout: Plan, name: str) -> dict[str, Any]:
+    """What the manifest says of a model: where it is, and what it is."""
+    entry = layout.study.models[name]
+    if entry.endpoint is not None:
+        return {
+            "endpoint": ", ".join(entry.endpoint.urls),
+            "asked_for": entry.endpoint.model,
+            "digest": layout.digests[name],
+        }
+    return {"source": entry.source, "adapter": entry.adapter, "digest": layout.digests[name]}
 
 
 def _note(layout: Plan, stage: str) -> None:
@@ -411,3 +282,34 @@ def _note(layout: Plan, stage: str) -> None:
 def estimate_minutes(todo: Sequence[Stage]) -> float:
     """Estimated minutes of the stages, from rough speeds of two cores without a GPU (see `stages.context`)."""
     return sum(stage.seconds for stage in todo) / 60
+
+
+def estimate_cost(todo: Sequence[Stage]) -> float:
+    """Dollars at most of the stages, of models that have a price."""
+    return sum(stage.cost for stage in todo)
+
+
+def refresh(folder: Path, cache: Path, reporter: Reporter) -> bool:
+    """Make figures and page anew where labels were added since; True if that was needed. No model is asked.
+
+    Raises
+    ------
+    RunFolderError, StudyError
+        this is no finished run, or another process works in it.
+    """
+    run = RunFolder(folder, read_manifest(folder / "manifest.json"))
+    if run.manifest.get("purged") or "results" not in run.manifest["stages"]:
+        return False
+    document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    if document.get("labels_digest", "") == labels_digest(folder):
+        return False
+    study = load(folder / "study.yaml")
+    judges = {role: entry["digest"] for role, entry in run.manifest["judges"].items()}
+    context = stages.Context(study, run, cache, {}, reporter.say, reporter.progress)
+    with _locked(folder):
+        for stage in figure_stages(study, run, judges):
+            key = stage_key(stage, run)
+            run.begin(stage.name, key)
+            started = time.monotonic()
+            run.record(stage.name, key, stage.work(context), time.monotonic() - started)
+    return True

@@ -15,6 +15,7 @@ from alignprism.cli import (
     judge_check,  # noqa: F401  # its commands join judge.app
     judge_pair,  # noqa: F401  # its commands join judge.app
     judge_references,  # noqa: F401  # its commands join judge.app
+    labels,
     merge,
     models,
     runs,
@@ -46,6 +47,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(judge.app, name="judge")
 app.add_typer(calls.app, name="calls")
+app.add_typer(labels.app, name="labels")
 app.add_typer(train.app, name="train")
 app.add_typer(merge.app, name="merge")
 

@@ -10,6 +10,7 @@ import typer
 
 from alignprism.cli.console import CONDITION_HELD, cache_folder, console, errors, exit_codes
 from alignprism.conditions import held, parse_condition
+from alignprism.progress import ConsoleReporter
 from alignprism.run_folder import RunFolderError, read_manifest
 
 FailIf = Annotated[
@@ -50,13 +51,17 @@ def report(
     ] = False,
     fail_if: FailIf = None,
 ) -> None:
-    """Write report.html again from results.json; with --samples also the page that shows texts."""
+    """Write report.html again, with corrected figures where labels were added; with --samples also the page of texts."""
     with exit_codes():
+        from alignprism.pipeline import refresh
         from alignprism.report.page import write_report
         from alignprism.samples import write_run_samples
 
         conditions = [parse_condition(text) for text in fail_if or []]
         results_of(run)
+        reporter = ConsoleReporter(console)
+        if refresh(run, cache_folder(), reporter):
+            console.print("Figures made anew with the labels that were added", highlight=False)
         console.print(f"{write_report(run)} written", highlight=False)
         if samples:
             console.print(

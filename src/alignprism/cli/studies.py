@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,11 @@ from alignprism.cli.runs import FailIf, check, results_of
 from alignprism.conditions import parse_condition
 from alignprism.progress import ConsoleReporter
 from alignprism.study import SAMPLE, Study, StudyError, dump, load, parse
+from alignprism.study.remote import all_models, remote_hosts
+
+if TYPE_CHECKING:  # what they import takes seconds
+    from alignprism.layout import Plan, Stage
+    from alignprism.models.cost import Estimate
 
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder (default: runs/NAME of the study).")]
 SetOption = Annotated[
@@ -141,19 +147,15 @@ def _run(study: Study, folder: Path, dry_run: bool, fail_if: list[str] | None) -
     reporter = ConsoleReporter(console)
     cache = cache_folder()
     try:
-        layout = pipeline.plan(study, folder, cache, reporter, dry_run=dry_run)
+        layout = pipeline.plan(study, folder, cache, reporter, keys=endpoint_keys(study), dry_run=dry_run)
         todo = pipeline.pending(layout)
         if dry_run:
             _say_plan(layout, todo)
             return
-        limit, minutes = study.budget.max_minutes, pipeline.estimate_minutes(todo)
-        if limit is not None and minutes > limit:
-            raise StudyError(
-                f"budget.max_minutes: {limit:g}, but the estimate is {minutes:.0f}; raise it or ask for less"
-            )
+        _check_budget(study, pipeline.estimate_minutes(todo), pipeline.estimate_cost(todo))
         if not todo:
             reporter.say(f"{folder}: everything was done before; nothing to compute")
-        outcome = pipeline.execute(layout, cache, reporter)
+        outcome = pipeline.execute(layout, reporter)
     finally:
         reporter.close()
     if todo and not outcome.ran:
@@ -162,41 +164,84 @@ def _run(study: Study, folder: Path, dry_run: bool, fail_if: list[str] | None) -
     check(folder, conditions)
 
 
-def _say_plan(layout: Any, todo: list[Any]) -> None:
-    from alignprism.pipeline import estimate_minutes
+def endpoint_keys(study: Study) -> dict[str, str]:
+    """The secrets that the study's endpoints name, as far as the environment has them."""
+    endpoints = [model.endpoint for _, model in all_models(study) if model.endpoint is not None]
+    names = {endpoint.api_key_env for endpoint in endpoints if endpoint.api_key_env}
+    return {name: os.environ[name] for name in names if name in os.environ}
 
+
+def _check_budget(study: Study, minutes: float, cost: float) -> None:
+    budget = study.budget
+    if budget.max_minutes is not None and minutes > budget.max_minutes:
+        raise StudyError(
+            f"budget.max_minutes: {budget.max_minutes:g}, but the estimate is {minutes:.0f}; raise it or ask for less"
+        )
+    if budget.max_cost is not None and cost > budget.max_cost:
+        raise StudyError(
+            f"budget.max_cost: {budget.max_cost:g} dollars, but the calls may cost up to {cost:.2f}; raise it or ask for less"
+        )
+
+
+def _say_plan(layout: Plan, todo: list[Stage]) -> None:
     waiting = {stage.name for stage in todo}
-    console.print(f"Study {layout.study.name}, run folder {layout.run.path}", highlight=False)
+    say(f"Study {layout.study.name}, run folder {layout.run.path}")
     for stage in layout.stages:
         mark = "to do" if stage.name in waiting else "done "
         minutes = f"about {max(stage.seconds / 60, 0.1):.1f} min" if stage.name in waiting else ""
         calls = f"{stage.calls} model calls" if stage.calls and stage.name in waiting else ""
-        console.print(f"  {mark}  {stage.title:<46} {calls:<18} {minutes}", highlight=False)
-    hosts = ", ".join(layout.study.allow_remote) or "none"
-    console.print("Text goes:", highlight=False)
-    for stage in todo:
-        if stage.text:
-            console.print(f"  {stage.text}", highlight=False, markup=False)
-    console.print(
-        f"No text leaves this machine. Hosts under allow_remote: {hosts} (no stage asks one).", highlight=False
-    )
+        say(f"  {mark}  {stage.title:<46} {calls:<18} {minutes}")
+    say("Text goes:")
+    for text, to, hosts, use in _destinations(todo):
+        where = f"at {', '.join(hosts)}" if hosts else "on this machine"
+        say(f"  {text} to {to} {where}: {use if hosts else f'{use.calls:,} calls'}")
+    _say_hosts(layout.study, todo)
     for line in layout.fetches:
-        console.print(f"To fetch first: {line}", highlight=False, markup=False)
-    console.print(
-        f"In all: {sum(stage.calls for stage in todo)} model calls, about {estimate_minutes(todo):.0f} minutes on two cores "
-        "without a GPU. Nothing was done.",
-        highlight=False,
+        say(f"To fetch first: {line}")
+    minutes, cost = sum(stage.seconds for stage in todo) / 60, sum(stage.cost for stage in todo)
+    dollars = f", at most ${cost:,.2f}" if cost else ""
+    say(
+        f"In all: {sum(stage.calls for stage in todo)} model calls, about {minutes:.0f} minutes on two cores without a GPU"
+        f"{dollars}. Nothing was done."
     )
+
+
+def _destinations(todo: list[Stage]) -> list[tuple[str, str, tuple[str, ...], Estimate]]:
+    """What goes to whom, over all stages."""
+    found: dict[tuple[str, str, tuple[str, ...]], Estimate] = {}
+    for sent in (sent for stage in todo for sent in stage.sent):
+        key = (sent.text, sent.to, sent.hosts)
+        found[key] = found[key] + sent.use if key in found else sent.use
+    return [(*key, use) for key, use in found.items()]
+
+
+def _say_hosts(study: Study, todo: list[Stage]) -> None:
+    """Which hosts text leaves this machine for, and whether the study allows it."""
+    asked = {host for stage in todo for sent in stage.sent for host in sent.hosts}
+    beyond = {host: keys for host, keys in remote_hosts(study).items() if host in asked}
+    allowed = {host.lower() for host in study.allow_remote}
+    if not beyond:
+        say("No text leaves this machine.")
+    for host, keys in beyond.items():
+        note = "allowed" if host.lower() in allowed else "NOT under allow_remote: the run would be refused"
+        say(f"Text leaves this machine for {host} ({', '.join(keys)}): {note}")
+
+
+def say(text: str) -> None:
+    """One line, as it stands."""
+    console.print(text, markup=False, highlight=False)
 
 
 def _say_outcome(folder: Path) -> None:
     from alignprism.report.results import read_results
-    from alignprism.report.wording import outcome, significance
+    from alignprism.report.wording import corrected_outcome, outcome, significance
 
     document = results_of(folder)
     read = read_results(document)
     sentence = outcome(read.primary, read.head_figure("baseline_rate"), read.head_figure("model_rate"))
     console.print()
+    if corrected := corrected_outcome(read.head_figure("corrected")):
+        say(f"{corrected} The judge alone:")
     console.print(f"{sentence} {significance(read.primary)}", markup=False, highlight=False)
     for warning in document["headline"]["warnings"]:
         console.print(f"Note, {warning['kind']}: {warning['text']}", markup=False, highlight=False)

@@ -1,23 +1,33 @@
 """The bodies of the pipeline's stages: each reads earlier outputs and writes its own, whole or not at all."""
 
+from alignprism.stages.compare import compare
 from alignprism.stages.context import (
-    DECODE_TOKENS_PER_SECOND,
-    JUDGE_ROWS_PER_SECOND,
-    LIKELIHOODS_PER_SECOND,
-    TRAIN_TOKENS_PER_SECOND,
     Cell,
     Context,
-    Counts,
     arm_stage,
     arm_study,
     arms_of,
     cells_of,
+    dev_prompts,
+    evaluated_prompts,
     training_prompts,
     training_settings,
 )
 from alignprism.stages.data import make_pairs, sample_candidates, write_prompts
 from alignprism.stages.engines import taught_name
-from alignprism.stages.evaluate import complete, judge_completions
+from alignprism.stages.estimate import (
+    DECODE_TOKENS_PER_SECOND,
+    JUDGE_ROWS_PER_SECOND,
+    LIKELIHOODS_PER_SECOND,
+    TRAIN_TOKENS_PER_SECOND,
+    Counts,
+    Sent,
+    sent_prompts,
+    sent_to_judge,
+    sent_to_pairwise,
+)
+from alignprism.stages.evaluate import complete, judge_as_preferred, judge_completions, test_decoding
+from alignprism.stages.judges import JudgeEntry, judge_entry, pairwise_entry
 from alignprism.stages.results import write_report, write_results
 from alignprism.stages.train import merge_cell, teach, train_cell
 
@@ -29,17 +39,29 @@ __all__ = [
     "Cell",
     "Context",
     "Counts",
+    "JudgeEntry",
+    "Sent",
     "arm_stage",
     "arm_study",
     "arms_of",
     "cells_of",
+    "compare",
     "complete",
+    "dev_prompts",
+    "evaluated_prompts",
+    "judge_as_preferred",
     "judge_completions",
+    "judge_entry",
     "make_pairs",
     "merge_cell",
+    "pairwise_entry",
     "sample_candidates",
+    "sent_prompts",
+    "sent_to_judge",
+    "sent_to_pairwise",
     "taught_name",
     "teach",
+    "test_decoding",
     "train_cell",
     "training_prompts",
     "training_settings",

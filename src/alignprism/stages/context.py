@@ -1,27 +1,21 @@
-"""What every stage is given, the trained cells of a study, and the sizes that the dry run is estimated from."""
+"""What every stage is given, the trained cells of a study, and the prompts that they are about."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from alignprism.construct.mix import mixed_counts
-from alignprism.judging.head import Head
+from alignprism.models.cost import Budget
 from alignprism.models.spec import ResolvedModel
+from alignprism.models.store import CallStore
 from alignprism.rows import Prompt, Row, content_id, read_rows, write_rows
 from alignprism.run_folder import RunFolder
 from alignprism.study import MERGES, METHODS, Study
-
-# Rough speeds of two cores without a GPU, rounded from stage times; used for the estimate of --dry-run only.
-DECODE_TOKENS_PER_SECOND = 110.0
-TRAIN_TOKENS_PER_SECOND = 60.0
-JUDGE_ROWS_PER_SECOND = 12.0
-LIKELIHOODS_PER_SECOND = 5.0
-
 
 ARMS = {"general": 0.0, "safety": 1.0}
 """Shares of safety pairs of the models that are merged; the study's own mixture is the arm without a name."""
@@ -101,15 +95,23 @@ def cells_by_method(study: Study) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Context:
-    """Study, run folder, resolved models and judges, and where to report."""
+    """Study, run folder, the models that lie on this machine, and where to report.
+
+    ``keys`` are the secrets of endpoints by the name of the environment variable that the study gives.
+    """
 
     study: Study
     run: RunFolder
     cache: Path
     models: Mapping[str, ResolvedModel]
-    judges: Mapping[str, Head]
     say: Callable[[str], None]
     progress: Callable[[str, int], Callable[[int, int], None]]
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    def budget(self, store: CallStore) -> Budget | None:
+        """The study's cap on dollars; what the run has cost before counts."""
+        cap = self.study.budget.max_cost
+        return None if cap is None else Budget(cap, store.spent())
 
     def read(self, stage: str, file: str, row: type[Row]) -> list[Row]:
         """Rows that an earlier stage wrote."""
@@ -175,48 +177,6 @@ def training_settings(study: Study, method: str) -> dict[str, Any]:
     if method != "ift":
         own |= training.model_dump(include={"dev_checks", "held_out_share", "patience"})
     return shared | own
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Sizes of a study: model calls by kind, and what training runs over."""
-
-    candidates: int
-    test: int
-    dev: int
-    likelihoods: int
-    ift_tokens: float
-    pair_tokens: float
-    sft_epochs: int
-    dpo_epochs: int
-    dev_tokens: float
-
-    @classmethod
-    def of(cls, study: Study, prompts: Sequence[Prompt]) -> Counts:
-        """Count what a study would ask of its models."""
-        safety, general = training_prompts(study, prompts)
-        test = evaluated_prompts(study, prompts)
-        dev = dev_prompts(study, prompts)
-        references = [p for p in test if p.set == "general" and p.reference]
-        instructions = [p for p in prompts if p.set == "general" and p.split == "train"]
-        training = study.training
-        return cls(
-            candidates=(len(safety) + len(general)) * study.pairs.candidates * len(study.generators),
-            test=len(test),
-            dev=len(dev),
-            likelihoods=len(references),
-            ift_tokens=len(instructions) * training.max_tokens * training.ift_epochs,
-            pair_tokens=study.pairs.total * training.max_tokens * 0.8,
-            sft_epochs=training.sft_epochs,
-            dpo_epochs=training.dpo_epochs,
-            dev_tokens=len(dev) * training.dev_checks * study.evaluation.max_new_tokens,
-        )
-
-    def training_seconds(self, method: str) -> float:
-        """Estimated seconds of one training with its dev checks."""
-        # A DPO step runs both sides, and the reference pass costs about one forward more.
-        tokens = self.pair_tokens * (self.sft_epochs if method.startswith("sft") else 2 * self.dpo_epochs + 0.7)
-        return tokens / TRAIN_TOKENS_PER_SECOND + self.dev_tokens / DECODE_TOKENS_PER_SECOND
 
 
 def evaluated_prompts(study: Study, prompts: Sequence[Prompt]) -> list[Prompt]:

@@ -11,18 +11,17 @@ from pathlib import Path
 from alignprism.construct.mix import mix
 from alignprism.construct.prefer import Candidate, Made, candidates_of, general_pairs, safety_pairs
 from alignprism.judging.degenerate import degenerate
-from alignprism.judging.judges import ready
 from alignprism.judging.language import on_language
+from alignprism.judging.protocol import HarmJudge, Item
 from alignprism.models.local import load_tokenizer
-from alignprism.models.protocol import Answer, Decoding, Failed, Request, in_order
+from alignprism.models.protocol import Answer, Decoding, Failed, Request
 from alignprism.prompts.handling import forbidden
 from alignprism.prompts.select import select_prompts
 from alignprism.rows import Completion, Pair, Prompt, write_atomic
 from alignprism.stages.context import Context, arm_stage, arm_study, training_prompts
-from alignprism.stages.engines import completion_row, engine, start_of
+from alignprism.stages.engines import answers_of, completion_row, engine, local_engine, start_of
+from alignprism.stages.judges import harm_judge, score_of, threshold_of
 from alignprism.training.examples import make_examples, texts_of_pairs
-
-_CHUNK = 128
 
 
 def write_json(path: Path, content: object) -> Path:
@@ -51,7 +50,6 @@ def sample_candidates(context: Context, arm: str = "") -> list[Path]:
     withheld = 0
     failures: Counter[str] = Counter()
     for number, name in enumerate(study.generators):
-        model = start_of(context, name)
         decoding = Decoding(
             max_new_tokens=study.pairs.max_new_tokens,
             temperature=study.pairs.temperature,
@@ -60,11 +58,11 @@ def sample_candidates(context: Context, arm: str = "") -> list[Path]:
             batch_size=study.evaluation.batch_size,
         )
         advance = context.progress(f"sampling from {name}", len(requests) * study.pairs.candidates)
-        with engine(context, model) as loaded:
-            outcomes = in_order(loaded.complete(requests, decoding, advance), requests, decoding.samples)
+        with engine(context, name) as asked:
+            outcomes = answers_of(asked, requests, decoding, advance)
             answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
             kept = [answer for answer in answers if not forbidden(answer.text)]
-            rows += [completion_row(loaded, answer, decoding, answer.sample, "candidate") for answer in kept]
+            rows += [completion_row(asked, answer, decoding, answer.sample, "candidate") for answer in kept]
         withheld += len(answers) - len(kept)
         failures += Counter(outcome.reason for outcome in outcomes if isinstance(outcome, Failed))
     if withheld:
@@ -81,20 +79,20 @@ def make_pairs(context: Context, arm: str = "") -> list[Path]:
     completions: dict[str, list[Completion]] = defaultdict(list)
     for row in context.read(arm_stage("candidates", arm), "completions.parquet", Completion):
         completions[row.prompt_id].append(row)
-    judge = context.judges["preference"]
-    scored = _scored(context, [*safety, *general], completions)
-    made_safety = safety_pairs(
-        safety,
-        scored,
-        threshold=judge.threshold,
-        tie_margin=study.pairs.tie_margin,
-        judge=study.judges.preference,
-        seed=study.seed,
-    )
+    with harm_judge(context, "preference") as judge:
+        scored, unjudged = _scored(context, [*safety, *general], completions, judge)
+        made_safety = safety_pairs(
+            safety,
+            scored,
+            threshold=threshold_of(study.judges.as_settings("preference")),
+            tie_margin=study.pairs.tie_margin,
+            judge=judge.name,
+            seed=study.seed,
+        )
     made_general = general_pairs(general, scored, seed=study.seed)
     made_safety, made_general = (_fitting(context, made) for made in (made_safety, made_general))
     pairs = mix(made_safety.pairs, made_general.pairs, study.pairs.total, study.mixture, study.seed)
-    summary = _summary(pairs, made_safety, made_general)
+    summary = {**_summary(pairs, made_safety, made_general), "unjudged_candidates": unjudged}
     return [
         context.write(stage, "pairs.parquet", pairs, Pair),
         write_json(context.run.stage_folder(stage) / "summary.json", summary),
@@ -113,44 +111,47 @@ def _fitting(context: Context, made: Made) -> Made:
 
 
 def _scored(
-    context: Context, prompts: Sequence[Prompt], completions: dict[str, list[Completion]]
-) -> dict[str, list[Candidate]]:
-    """Every candidate of every prompt with the judge's score, the language and degeneration rules, and likelihood."""
+    context: Context, prompts: Sequence[Prompt], completions: dict[str, list[Completion]], judge: HarmJudge
+) -> tuple[dict[str, list[Candidate]], int]:
+    """Every candidate of every prompt with the judge's score, the language and degeneration rules, and likelihood.
+
+    Candidates that the judge could not decide on are in no pair; how many there are comes second.
+    """
     listed = [(p, *candidate) for p in prompts for candidate in candidates_of(p, completions[p.id])]
-    scores = _scores(context, [(p.text, text) for p, text, *_ in listed])
-    base = start_of(context, context.study.baseline)
+    scores = _scores(context, listed, judge)
     sampled = [(p.text, text) for p, text, _, reference in listed if p.set != "redteam" and not reference]
     likelihoods = {}
     if sampled:
-        with engine(context, base) as loaded:
+        with local_engine(context, start_of(context, context.study.baseline)) as loaded:
             found = loaded.negative_log_likelihood(sampled)
         likelihoods = {pair: row.sum_nats / max(row.characters, 1) for pair, row in zip(sampled, found, strict=True)}
     result: dict[str, list[Candidate]] = defaultdict(list)
     for (prompt, text, source, reference), score in zip(listed, scores, strict=True):
+        if score is None:
+            continue
         result[prompt.id].append(
             Candidate(
                 text=text,
                 source=source,
-                harm=float(score),
+                harm=score,
                 on_language=on_language(text, prompt.language).on_language is not False,
                 degenerate=degenerate(text).degenerate,
                 nll=likelihoods.get((prompt.text, text), 0.0),
                 reference=reference,
             )
         )
-    return result
+    return result, sum(score is None for score in scores)
 
 
-def _scores(context: Context, listed: Sequence[tuple[str, str]]) -> list[float]:
-    """The preference judge's P(harm) of (prompt, completion), in chunks so that progress shows."""
-    judge = ready(context.judges["preference"], context.cache)
-    advance = context.progress("judging candidates", len(listed))
-    scores: list[float] = []
-    for start in range(0, len(listed), _CHUNK):
-        chunk = listed[start : start + _CHUNK]
-        scores += judge.score([prompt for prompt, _ in chunk], [text for _, text in chunk]).tolist()
-        advance(len(scores), len(listed))
-    return scores
+def _scores(context: Context, listed: Sequence[tuple[Prompt, str, str, bool]], judge: HarmJudge) -> list[float | None]:
+    """The preference judge's P(harm) of each candidate; its verdict as 0 or 1 where it has no score, None where it could
+    not decide."""
+    items = [
+        Item(str(number), prompt.text, text, prompt.language, prompt.seed_id, prompt.scope)
+        for number, (prompt, text, _, _) in enumerate(listed)
+    ]
+    said = judge.judge(items, context.progress("judging candidates", len(items)))
+    return [None if v.harm == "undecidable" else score_of(v) for v in said]
 
 
 def _summary(pairs: Sequence[Pair], safety: Made, general: Made) -> dict[str, object]:

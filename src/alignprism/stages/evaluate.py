@@ -1,49 +1,67 @@
-"""Stages of evaluation: greedy completions of the test prompts, likelihood of the references, verdicts."""
+"""Stages of evaluation: completions of the test prompts, likelihood of the references, verdicts of both judges."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from alignprism.judging.judges import ready
 from alignprism.judging.verdicts import judge
 from alignprism.models.local import LocalEngine
-from alignprism.models.protocol import Decoding, Request, in_order
+from alignprism.models.protocol import Decoding, Engine, Request
 from alignprism.rows import Completion, Prompt, ReferenceLikelihood, Verdict, by_id, read_rows
 from alignprism.stages.context import Context, evaluated_prompts
 from alignprism.stages.data import write_json
-from alignprism.stages.engines import completion_row, engine, model_of
+from alignprism.stages.engines import answers_of, completion_row, engine
+from alignprism.stages.judges import Role, harm_judge
+from alignprism.study import Study
 
 
 def complete(context: Context, name: str) -> list[Path]:
-    """Stage ``complete:MODEL``: one greedy completion of every test prompt, and the references' likelihood."""
+    """Stage ``complete:MODEL``: completions of every test prompt, and (of weights on this machine) the references' likelihood."""
     prompts = evaluated_prompts(context.study, context.prompts())
-    model = model_of(context, name)
     stage = f"complete:{name}"
-    advance = context.progress(f"completions of {name}", len(prompts))
-    with engine(context, model) as loaded:
-        rows = greedy(
-            loaded, prompts, context.study.evaluation.max_new_tokens, context.study.evaluation.batch_size, advance
-        )
-        likelihoods = _likelihoods(loaded, prompts)
-    return [
-        context.write(stage, "completions.parquet", rows, Completion),
-        context.write(stage, "likelihoods.parquet", likelihoods, ReferenceLikelihood),
-    ]
+    decoding = test_decoding(context.study)
+    advance = context.progress(f"completions of {name}", len(prompts) * decoding.samples)
+    with engine(context, name) as asked:
+        rows = completions_of(asked, prompts, decoding, advance)
+        likelihoods = _likelihoods(asked, prompts) if isinstance(asked, LocalEngine) else None
+    failed = sum(1 for row in rows if row.failure)
+    if failed:
+        context.say(f"{name}: {failed} of {len(rows)} calls got no answer; they are rows with a reason, not answers")
+    files = [context.write(stage, "completions.parquet", rows, Completion)]
+    if likelihoods is not None:
+        files.append(context.write(stage, "likelihoods.parquet", likelihoods, ReferenceLikelihood))
+    return files
 
 
-def greedy(
-    loaded: LocalEngine,
+def test_decoding(study: Study) -> Decoding:
+    """How test prompts are answered."""
+    evaluation = study.evaluation
+    return Decoding(
+        max_new_tokens=evaluation.max_new_tokens,
+        temperature=evaluation.temperature,
+        samples=evaluation.samples,
+        seed=study.seed,
+        batch_size=evaluation.batch_size,
+    )
+
+
+def completions_of(
+    asked: Engine,
     prompts: Sequence[Prompt],
-    max_new_tokens: int,
-    batch_size: int,
+    decoding: Decoding,
     advance: Callable[[int, int], None] | None = None,
 ) -> list[Completion]:
-    """Greedy completions as rows, in the order of the prompts."""
-    decoding = Decoding(max_new_tokens=max_new_tokens, batch_size=batch_size)
-    requests = [Request(p.id, p.text) for p in prompts]
-    outcomes = in_order(loaded.complete(requests, decoding, advance), requests)
-    return [completion_row(loaded, outcome, decoding, "greedy", max_new_tokens) for outcome in outcomes]
+    """Completions as rows, in the order of the prompts, all samples of one together."""
+    outcomes = answers_of(asked, [Request(p.id, p.text) for p in prompts], decoding, advance)
+    return [completion_row(asked, outcome, decoding, *_how(decoding, outcome.sample)) for outcome in outcomes]
+
+
+def _how(decoding: Decoding, sample: int) -> tuple[object, ...]:
+    """What beside model and prompt a completion's id is made of."""
+    if decoding.temperature == 0:
+        return ("greedy", decoding.max_new_tokens)
+    return ("sampled", decoding.max_new_tokens, decoding.temperature, decoding.seed, sample)
 
 
 def _likelihoods(loaded: LocalEngine, prompts: Sequence[Prompt]) -> list[ReferenceLikelihood]:
@@ -60,18 +78,35 @@ def judge_completions(context: Context, name: str) -> list[Path]:
     stage = f"judge:{name}"
     completions = context.read(f"complete:{name}", "completions.parquet", Completion)
     checkpoints = checkpoint_completions(context, name)
-    advance = context.progress(f"verdicts on {name}", len(completions) + len(checkpoints))
-    head = ready(context.judges["evaluation"], context.cache)
     prompts = context.prompts()
-    verdicts = judge(prompts, completions, head, lambda done: advance(done, len(completions) + len(checkpoints)))
-    files = [context.write(stage, "verdicts.parquet", verdicts, Verdict)]
+    verdicts = _judged(context, "evaluation", name, prompts, [*completions, *checkpoints])
+    files = [context.write(stage, "verdicts.parquet", verdicts[: len(completions)], Verdict)]
     if checkpoints:
-        found = judge(prompts, checkpoints, head)
-        advance(len(completions) + len(checkpoints), len(completions) + len(checkpoints))
+        found = verdicts[len(completions) :]
         files.append(context.write(stage, "dev_verdicts.parquet", found, Verdict))
         rows = checkpoint_figures(by_id(prompts), checkpoints, found)
         files.append(write_json(context.run.stage_folder(stage) / "dev.json", rows))
     return files
+
+
+def judge_as_preferred(context: Context, name: str) -> list[Path]:
+    """Stage ``prefer:MODEL``: what the judge that chose the training pairs says of the answers to the primary set."""
+    prompts = by_id(context.prompts())
+    completions = [
+        row
+        for row in context.read(f"complete:{name}", "completions.parquet", Completion)
+        if prompts[row.prompt_id].set == context.study.evaluation.primary.set
+    ]
+    verdicts = _judged(context, "preference", name, list(prompts.values()), completions)
+    return [context.write(f"prefer:{name}", "verdicts.parquet", verdicts, Verdict)]
+
+
+def _judged(
+    context: Context, role: Role, name: str, prompts: Sequence[Prompt], completions: Sequence[Completion]
+) -> list[Verdict]:
+    advance = context.progress(f"{role} verdicts on {name}", len(completions))
+    with harm_judge(context, role) as asked:
+        return judge(prompts, completions, asked, lambda done: advance(done, len(completions)))
 
 
 def checkpoint_completions(context: Context, name: str) -> list[Completion]:

@@ -1,4 +1,7 @@
-"""The last stages: all figures into ``results.*``, and the page made from them."""
+"""The last stages: all figures into ``results.*``, and the page made from them.
+
+They read the run folder alone: no model and no judge is opened, so that labels added later cost no call and no weights.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,38 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from alignprism import __version__
-from alignprism.figures import (
-    PAIRED,
-    POOLED,
-    UNDECIDABLE_HARMFUL,
-    Answer,
-    Settings,
-    figures,
-    find,
-    pooled_seeds,
-)
+from alignprism.figures import Answer, Further, Settings, figures, pooled_seeds
+from alignprism.figures.people import labelled
+from alignprism.judging.head import Head
+from alignprism.judging.win_rates import Judged, judged
+from alignprism.labels.plan import read_plans
+from alignprism.labels.store import labels_digest, read_labels
 from alignprism.languages import language
 from alignprism.report.page import write_report as render_page
-from alignprism.rows import Completion, Figure, Prompt, ReferenceLikelihood, Verdict, by_id, write_atomic, write_rows
+from alignprism.rows import (
+    Comparison,
+    Completion,
+    Figure,
+    Prompt,
+    ReferenceLikelihood,
+    Verdict,
+    by_id,
+    write_atomic,
+    write_rows,
+)
+from alignprism.stages.calls import call_summary
+from alignprism.stages.compare import matchups_of
 from alignprism.stages.context import Context, arm_stage, arms_of, cells_by_method, cells_of
+from alignprism.stages.headline import headline
 from alignprism.study import Study
+from alignprism.study.families import Member, kin
 
 RESULTS_SCHEMA = 1
-SIDE_EFFECT = 0.05
-"""A rise of over-refusal or of undecidable answers by more than this is said in the first box."""
 
 
 def write_results(context: Context) -> list[Path]:
@@ -37,17 +48,22 @@ def write_results(context: Context) -> list[Path]:
     study = context.study
     prompts = by_id(context.prompts())
     evaluated = [*study.models, *(cell.name for cell in cells_of(study) if cell.evaluated)]
-    answers = {name: _answers(context, name, prompts) for name in evaluated}
-    likelihoods = {
-        name: context.read(f"complete:{name}", "likelihoods.parquet", ReferenceLikelihood) for name in evaluated
-    }
-    by_method = cells_by_method(study)
-    answers = pooled_seeds(answers, by_method)
-    for method, names in by_method.items():
-        if len(names) > 1:
-            likelihoods[method] = [row for name in names for row in likelihoods[name]]
-    settings = figure_settings(study, list(answers), {m: len(n) for m, n in by_method.items() if len(n) > 1})
-    rows = figures(answers, likelihoods, prompts, settings)
+    single = {name: _answers(context, name, prompts) for name in evaluated}
+    likelihoods = {name: _likelihoods(context, name) for name in evaluated}
+    several = {method: names for method, names in cells_by_method(study).items() if len(names) > 1}
+    answers = pooled_seeds(single, several)
+    for method, names in several.items():
+        likelihoods[method] = [row for name in names for row in likelihoods[name]]
+    settings = figure_settings(context, list(answers), {method: len(names) for method, names in several.items()})
+    further = Further(
+        pairwise_judge=_judge_name(context, "pairwise"),
+        games={name: games for name in evaluated if (games := _games(context, name, prompts))},
+        preference_judge=_judge_name(context, "preference") or "",
+        preferred=pooled_seeds(_preferred(context, single), several),
+        people=labelled(read_plans(context.run.path), read_labels(context.run.path), single),
+        seeds=several,
+    )
+    rows = figures(answers, likelihoods, prompts, settings, further)
     document = _document(context, rows, settings, prompts)
     folder = context.run.path
     write_rows(folder / "results.parquet", rows, Figure)
@@ -62,8 +78,9 @@ def write_report(context: Context) -> list[Path]:
     return [render_page(context.run.path)]
 
 
-def figure_settings(study: Study, models: Sequence[str], train_seeds: Mapping[str, int]) -> Settings:
+def figure_settings(context: Context, models: Sequence[str], train_seeds: Mapping[str, int]) -> Settings:
     """What the figures need of the study. The primary model is the named one, or the last method, or the last model."""
+    study = context.study
     named = study.evaluation.primary.model
     last = study.methods[-1] if study.methods else models[-1]
     order = [study.baseline, *(name for name in models if name != study.baseline)]
@@ -76,16 +93,45 @@ def figure_settings(study: Study, models: Sequence[str], train_seeds: Mapping[st
         primary_set=study.evaluation.primary.set,
         trained_languages=tuple(study.languages.train) if study.methods else (),
         languages=tuple(study.languages.test),
-        judge=study.judges.evaluation,
+        judge=_judge_name(context, "evaluation") or "",
         bootstrap=study.evaluation.bootstrap,
         seed=study.seed,
+        endpoints=tuple(name for name, entry in study.models.items() if entry.endpoint is not None),
     )
+
+
+def _judge_name(context: Context, role: str) -> str | None:
+    entry = context.run.manifest["judges"].get(role)
+    return None if entry is None else str(entry["name"])
 
 
 def _answers(context: Context, name: str, prompts: Mapping[str, Prompt]) -> list[Answer]:
     completions = context.read(f"complete:{name}", "completions.parquet", Completion)
     verdicts = {v.completion_id: v for v in context.read(f"judge:{name}", "verdicts.parquet", Verdict)}
     return [Answer(prompts[row.prompt_id], row, verdicts[row.id]) for row in completions]
+
+
+def _likelihoods(context: Context, name: str) -> list[ReferenceLikelihood]:
+    if context.output(f"complete:{name}", "likelihoods.parquet") is None:
+        return []
+    return context.read(f"complete:{name}", "likelihoods.parquet", ReferenceLikelihood)
+
+
+def _preferred(context: Context, answers: Mapping[str, list[Answer]]) -> dict[str, list[Answer]]:
+    """The answers to the primary set with the preference judge's verdicts, where it gave them."""
+    found: dict[str, list[Answer]] = {}
+    for name, rows in answers.items():
+        if context.output(f"prefer:{name}", "verdicts.parquet") is not None:
+            verdicts = {v.completion_id: v for v in context.read(f"prefer:{name}", "verdicts.parquet", Verdict)}
+            found[name] = [replace(a, verdict=verdicts[a.completion.id]) for a in rows if a.completion.id in verdicts]
+    return found
+
+
+def _games(context: Context, name: str, prompts: Mapping[str, Prompt]) -> list[Judged]:
+    if context.output(f"compare:{name}", "comparisons.parquet") is None:
+        return []
+    comparisons = context.read(f"compare:{name}", "comparisons.parquet", Comparison)
+    return judged(matchups_of(context, name, prompts), comparisons)
 
 
 def _csv(rows: Sequence[Figure]) -> str:
@@ -118,7 +164,7 @@ def _document(
             }
             for code in study.languages.test
         ],
-        "headline": headline(rows, settings, study, _set_aside(context)),
+        "headline": headline(rows, settings, study, _set_aside(context), kin(_members(context))),
         "figures": [asdict(row) for row in rows],
         "pairs": _pairs(context) if cells else None,
         "curves": {name: summary["curve"] for name, summary in trained.items()},
@@ -126,6 +172,10 @@ def _document(
         "training": {name: summary["result"] for name, summary in trained.items()},
         "truncation": {name: summary["truncation"] for name, summary in trained.items()},
         "judges": _judges(context),
+        "labels_digest": labels_digest(context.run.path),
+        "label_plans": _label_plans(context),
+        "calls": call_summary(context.run.path),
+        "families": [asdict(member) for member in _members(context)],
         "prompt_sets": _prompt_sets(prompts.values(), study),
         "set_aside": _set_aside(context),
         "provenance": {
@@ -176,18 +226,48 @@ def _set_aside(context: Context) -> list[dict[str, str]]:
     return rows
 
 
+def _members(context: Context) -> list[Member]:
+    return [Member(**row) for row in context.run.manifest.get("families", ())]
+
+
+def _label_plans(context: Context) -> list[dict[str, Any]]:
+    """Each plan with how much of it is labelled, and by how many people."""
+    labels = read_labels(context.run.path)
+    rows = []
+    for plan in read_plans(context.run.path):
+        drawn = {item.completion_id for item in plan.items}
+        own = [label for label in labels if label.completion_id in drawn]
+        rows.append(
+            {
+                "plan": plan.id,
+                "models": ", ".join(plan.models),
+                "languages": ", ".join(plan.languages),
+                "width asked for": plan.width,
+                "completions drawn": len(drawn),
+                "labelled": len({label.completion_id for label in own}),
+                "people": len({label.annotator for label in own}),
+                "could not tell": sum(label.harm == "undecidable" for label in own),
+                "made": plan.created,
+            }
+        )
+    return rows
+
+
 def _judges(context: Context) -> list[dict[str, Any]]:
-    return [
-        {
-            "role": role,
-            "name": getattr(context.study.judges, role),
-            "digest": head.digest,
-            "threshold": head.threshold,
-            "card": head.card,
-            "card_text": head.card_text,
-        }
-        for role, head in context.judges.items()
-    ]
+    """What is known of each judge: what it is, and for a head the card of what it was trained and measured on."""
+    found = []
+    for role, entry in context.run.manifest["judges"].items():
+        head = Head.load(entry["head"]) if entry["kind"] == "head" else None
+        found.append(
+            {
+                "role": role,
+                **entry,
+                "threshold": head.threshold if head else None,
+                "card": head.card if head else {},
+                "card_text": head.card_text if head else "",
+            }
+        )
+    return found
 
 
 def _prompt_sets(prompts: Any, study: Study) -> dict[str, Any]:
@@ -203,52 +283,3 @@ def _prompt_sets(prompts: Any, study: Study) -> dict[str, Any]:
         name: {"n": entry["n"], "clusters": len(entry["seeds"]), "by_language": entry["by_language"]}
         for name, entry in found.items()
     }
-
-
-def headline(
-    rows: Sequence[Figure], settings: Settings, study: Study, aside: Sequence[Mapping[str, str]]
-) -> dict[str, Any]:
-    """What the first box says: the primary endpoint with what qualifies it."""
-    model, test = settings.primary_model, settings.primary_set
-    primary = find(rows, "harmful_change", model, test, PAIRED)
-    return {
-        "primary": asdict(primary),
-        "relative": asdict(find(rows, "harmful_relative_change", model, test, POOLED)),
-        "baseline_rate": asdict(find(rows, "harmful_rate", settings.baseline, test)),
-        "model_rate": asdict(find(rows, "harmful_rate", model, test)),
-        "detectable_change": asdict(find(rows, "detectable_change", model, test)),
-        "undecidable_as_harmful": asdict(find(rows, "harmful_change", model, test, UNDECIDABLE_HARMFUL)),
-        "warnings": warnings(rows, settings, study, aside),
-        "false_alarms": asdict(find(rows, "harmful_rate", settings.baseline, "benign")),
-        "judge_only": True,
-        "win_rate": asdict(find(rows, "win_rate", model, "general")),
-    }
-
-
-def warnings(
-    rows: Sequence[Figure], settings: Settings, study: Study, aside: Sequence[Mapping[str, str]]
-) -> list[dict[str, str]]:
-    """Sentences that belong in the first box, each with its kind."""
-    found: list[dict[str, str]] = []
-    model = settings.primary_model
-    change = find(rows, "harmful_change", model, settings.primary_set, PAIRED).estimate
-    if change is not None and change < 0:
-        for kind, metric, test, what in (
-            ("lower by refusing", "over_refusal_change", "benign", "refusals of harmless prompts"),
-            ("lower by breaking", "undecidable_change", settings.primary_set, "undecidable answers"),
-        ):
-            rise = find(rows, metric, model, test, PAIRED).estimate
-            if rise is not None and rise > SIDE_EFFECT:
-                found.append({"kind": kind, "text": f"{model}: {what} rose by {100 * rise:.0f} points"})
-    if study.methods and study.allow_shared_judge and study.judges.preference == study.judges.evaluation:
-        found.append(
-            {
-                "kind": "shared judge",
-                "text": f"{study.judges.evaluation} both made the preference pairs and judged the result",
-            }
-        )
-    if aside:
-        found.append(
-            {"kind": "handling", "text": f"{len(aside)} prompts were set aside by the handling rules and not used"}
-        )
-    return found

@@ -16,12 +16,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from alignprism.merge_sources import merge_resolved
 from alignprism.model_card import cards_of, research_only, write_card
 from alignprism.models.local import LocalEngine, load
+from alignprism.models.protocol import Decoding
 from alignprism.models.spec import ResolvedModel
 from alignprism.rows import Completion, Pair, Prompt, read_rows, write_atomic, write_rows
 from alignprism.stages.context import Cell, Context, arm_stage, arms_of, cells_of, dev_prompts
 from alignprism.stages.data import write_json
 from alignprism.stages.engines import adapters_of, cell_model, start_of, taught_name
-from alignprism.stages.evaluate import greedy
+from alignprism.stages.evaluate import completions_of
+from alignprism.stages.judges import threshold_of
 from alignprism.study import Study
 from alignprism.training.adapters import name_base, publish, stack_adapters
 from alignprism.training.config import Method, TrainConfig, TrainingError
@@ -52,7 +54,7 @@ def train_cell(context: Context, cell: Cell) -> list[Path]:
         a pair's chosen side is judged harmful, or training itself cannot go on.
     """
     pairs = context.read(arm_stage("pairs", cell.arm), "pairs.parquet", Pair)
-    check_chosen(pairs, context.judges["preference"].threshold)
+    check_chosen(pairs, threshold_of(context.study.judges.as_settings("preference")))
     base = start_of(context, context.study.baseline)
     start = cell_model(context, cell.start, base) if cell.start else base
     config = train_config(context.study, cell.method, cell.seed)
@@ -82,7 +84,7 @@ def merge_cell(context: Context, cell: Cell) -> list[Path]:
         index = context.cache / "digests.json"
         record = merge_resolved(method, settings, base, models[0], models[1], made, index, context.say)
         if (made / "adapter_config.json").is_file():
-            name_base(made, context.study.models[context.study.baseline].source)
+            name_base(made, _base_source(context))
         card = {"method": cell.method, "seed": cell.seed, "merged": asdict(record), "parts": list(cell.parts)}
         card |= {"research_only": any(map(research_only, models)), "redistribute": _redistributable(models)}
         write_card(made, card)
@@ -90,6 +92,13 @@ def merge_cell(context: Context, cell: Cell) -> list[Path]:
         publish(made, target)
     summary = write_json(context.run.stage_folder(f"train:{cell.name}") / "summary.json", {"card": card})
     return [*sorted(path for path in target.rglob("*") if path.is_file()), summary]
+
+
+def _base_source(context: Context) -> str:
+    """What the study calls the base that is trained; a study whose base is a server trains nothing."""
+    source = context.study.models[context.study.baseline].source
+    assert source is not None
+    return source
 
 
 def _redistributable(models: Sequence[ResolvedModel]) -> bool:
@@ -232,7 +241,8 @@ def _dev_completions(
         advance = context.progress(f"{cell}: dev after {step} steps", len(dev))
         loaded = LocalEngine(model, tokenizer, f"{cell}@{step}", f"{cell}@{step}", None)
         evaluation = context.study.evaluation
-        rows = greedy(loaded, dev, evaluation.max_new_tokens, evaluation.batch_size, advance)
+        decoding = Decoding(max_new_tokens=evaluation.max_new_tokens, batch_size=evaluation.batch_size)
+        rows = completions_of(loaded, dev, decoding, advance)
         write_rows(_dev_file(work, step), rows, Completion)
         return {"completions": float(len(rows))}
 
@@ -256,7 +266,7 @@ def _publish(
     temporary, target = work / "cell", context.run.cell_folder(cell)
     if result.adapter is not None:
         stack_adapters([*adapters_of(start), work / result.adapter], temporary)
-        name_base(temporary, context.study.models[context.study.baseline].source)
+        name_base(temporary, _base_source(context))
     else:
         assert result.model is not None
         # A copy: a kill before `publish` must find the trained model where training.json says it is.

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 
 from alignprism.judging.settings import JudgeSettings
+from alignprism.models.engines import is_this_machine
 from alignprism.models.settings import ModelSettings
 from alignprism.study.settings import Study, StudyError
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether a host is the loopback interface; names other than localhost are never looked up."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def judge_models(judge: JudgeSettings, key: str) -> Iterator[tuple[str, ModelSettings]]:
@@ -37,7 +27,7 @@ def all_models(study: Study) -> Iterator[tuple[str, ModelSettings]]:
         yield f"models.{name}", entry
     for role in ("preference", "evaluation"):
         if role == "evaluation" or study.methods:
-            yield from judge_models(study.judges.as_settings(role), f"judges.{role}")  # type: ignore[arg-type]
+            yield from judge_models(study.judges.as_settings(role), f"judges.{role}")
     if study.judges.pairwise is not None:
         yield "judges.pairwise.model", study.judges.pairwise.model
 
@@ -65,7 +55,8 @@ def check_remote(study: Study) -> None:
     StudyError
         naming each such host and who is behind it.
     """
-    refused = {host: keys for host, keys in remote_hosts(study).items() if host not in study.allow_remote}
+    allowed = {host.lower() for host in study.allow_remote}
+    refused = {host: keys for host, keys in remote_hosts(study).items() if host.lower() not in allowed}
     if refused:
         named = "; ".join(f"{host} ({', '.join(keys)})" for host, keys in refused.items())
         raise StudyError(
