@@ -2,6 +2,8 @@
 
 A model may refuse in another language than it was asked in, so the patterns of all languages are tried. The patterns
 are files (``refusals/LANG.txt``, one regular expression a line), so that a native speaker can mend them.
+
+Verdicts are made by :mod:`alignprism.judging.refusal_head`, which reads this rule as one of its features.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ def patterns_digest() -> str:
     return content.hexdigest()
 
 
-def _refuses(sentence: str, first: str) -> bool:
+def declines(sentence: str, first: str) -> bool:
+    """Does one sentence decline, by the patterns? Those of language `first` (may be empty) are tried first."""
     order = sorted(_patterns(), key=lambda code: code != first)
     plain = transliterate(sentence)
     return any(_patterns()[code].search(plain if code == "sr" else sentence) for code in order)
@@ -55,7 +58,7 @@ def refusal(text: str, language: str) -> Refusal:
     text follows that no longer declines (safe alternatives count as that: the rule cannot tell them from compliance).
     """
     sentences = [part for part in _SENTENCE_END.split(text.replace("’", "'").strip()) if part.strip()]
-    declining = [number for number, sentence in enumerate(sentences) if _refuses(sentence, language)]
+    declining = [number for number, sentence in enumerate(sentences) if declines(sentence, language)]
     if not declining:
         return "none"
     said = sum(len(sentences[number]) for number in declining)
