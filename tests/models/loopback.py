@@ -5,7 +5,8 @@
 It prints its port and ends with its standard input. The answer to a prompt is ``answer to <hash of the request>``. Each
 request is noted in the log, one line of prompt hash and status, before the answer leaves. With ``--faults`` seven kinds of
 requests (by hash, 10 % each) meet: 429, 500, no reply, a cut reply, invalid JSON, empty text and another model's name;
-``--heal N`` lets try number N + 1 of such a request succeed. ``--throttle N`` answers 429 while more than N are in flight.
+``--heal N`` lets try number N + 1 of such a request succeed. ``--throttle N`` answers 429 while more than N are in flight,
+``--quota N`` after N different requests, with an hour to wait.
 Prompts that contain ``[filter]``, ``[long]`` or ``[refusal]`` meet a content filter, a context limit, a refusal field.
 
 A bare asyncio protocol, because a web framework would be slower than the client that it is to measure.
@@ -52,6 +53,9 @@ class Server:
         self.tries[name] += 1
         if self.options.throttle and self.in_flight > self.options.throttle:
             return 429, b'{"error": {"code": "rate_limit_exceeded"}}', "Retry-After: 0.2\r\n", ""
+        if self.options.quota and len(self.tries) > self.options.quota:
+            self.log_line(name, "quota")
+            return 429, b'{"error": {"code": "insufficient_quota"}}', "Retry-After: 3600\r\n", ""
         if document.get("max_tokens") == 1:  # a probe
             return 200, self.answer(document, "x", model), "", ""
         share = int(name[:4], 16) % 10
@@ -59,8 +63,7 @@ class Server:
         if fault and self.tries[name] > self.options.heal:
             fault = ""
         status = {"429": 429, "500": 500}.get(fault, 200)
-        if self.log is not None:
-            self.log.write(f"{name} {fault or status}\n")
+        self.log_line(name, fault or str(status))
         if fault == "429":
             return 429, b'{"error": {"code": "rate_limit_exceeded"}}', "Retry-After: 0\r\n", fault
         if fault == "500":
@@ -73,6 +76,10 @@ class Server:
             return 400, b'{"error": {"code": 400, "message": "the maximum context length is 4096 tokens"}}', "", ""
         text = "" if fault == "empty" else f"answer to {name}"
         return 200, self.answer(document, text, "another-model" if fault == "other" else model), "", fault
+
+    def log_line(self, name: str, status: str) -> None:
+        if self.log is not None:
+            self.log.write(f"{name} {status}\n")
 
     def answer(self, document: dict[str, Any], text: str, model: str) -> bytes:
         choice: dict[str, Any] = {"index": 0, "finish_reason": "stop", "logprobs": None}
@@ -158,6 +165,7 @@ async def main() -> None:
     parser.add_argument("--root", default="/weights/tiny")
     parser.add_argument("--key", default="")
     parser.add_argument("--throttle", type=int, default=0)
+    parser.add_argument("--quota", type=int, default=0)
     parser.add_argument("--port", type=int, default=0)
     server = Server(parser.parse_args())
     loop = asyncio.get_running_loop()

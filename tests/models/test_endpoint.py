@@ -172,6 +172,17 @@ def test_a_provider_that_throttles_gets_less_at_once_and_every_row_is_answered(t
     assert all(isinstance(o, Answer) for o in outcomes)
 
 
+def test_a_provider_without_quota_is_not_asked_for_the_rest(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with loopback.running("--quota", "100", "--log", str(log), "--delay", "0.01") as url:
+        outcomes = ask(tmp_path / "calls.sqlite", settings_of(url), prompts(2000))
+    failed = [o for o in outcomes if isinstance(o, Failed)]
+    assert len(failed) == 2000 - 99  # the probe was the first of the hundred
+    assert {o.reason for o in failed} == {"rate limited"}
+    assert "insufficient_quota, asks to wait 3600 s" in failed[0].detail.replace("(", "").replace(")", "")
+    assert log.read_text().count("quota") <= 64
+
+
 @pytest.mark.parametrize(
     ("server", "change", "kind", "says"),
     [

@@ -27,6 +27,7 @@ from alignprism.models.wording import messages, rendered, sample_seed
 
 _OPEN_PER_CONNECTION = 8  # calls that wait for their next try hold no connection, but they hold memory
 _BUDGET_POLL_SECONDS = 0.05
+_NO_QUOTA_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,8 @@ class Asker:
         self._flying: dict[str, asyncio.Future[Call]] = {}
         self._sending: set[asyncio.Task[Any]] = set()
         self._read_again: dict[str, Call] = {}
+        self._turned_away: _Attempt | None = None
+        self._turned_away_until = 0.0
         self._delivery: dict[int, tuple[Came, list[tuple[Item, Call]]]] = {}
 
     @property
@@ -225,11 +228,13 @@ class Asker:
         attempts, cost = 0, 0.0
         address: Address | None = None
         while True:
+            if (refused := self._no_use()) is not None:
+                return self._failure(item, refused, attempts, cost)
             if not await self._afford(worst):
                 last = _Attempt(0.0, reason="over budget", detail="raise the cap and run the same command", again=False)
                 return self._failure(item, last, attempts, cost)
             address, attempt = await self._try(item, body, n_prompt, caller.decoding.max_new_tokens, worst, address)
-            attempts, cost = attempts + 1, cost + attempt.cost
+            attempts, cost = attempts + (address is not None), cost + attempt.cost
             if attempt.answer is not None:
                 return self._success(item, attempt, attempt.answer, attempts, cost)
             if not attempt.again or attempts >= self._settings.attempts or (attempt.wait or 0.0) > LONGEST_WAIT_SECONDS:
@@ -238,6 +243,10 @@ class Asker:
                 raise asyncio.CancelledError
             self._tally.retries += 1
             await asyncio.sleep(retry_delay(attempts, attempt.wait))
+
+    def _no_use(self) -> _Attempt | None:
+        """Why nobody is asked now: the provider has just said that it answers nothing for longer than a run waits."""
+        return self._turned_away if time.monotonic() < self._turned_away_until else None
 
     async def _afford(self, worst: float) -> bool:
         """Reserve what a try may cost; waits while what is in flight may leave room."""
@@ -249,7 +258,8 @@ class Asker:
 
     async def _try(
         self, item: Item, body: bytes, n_prompt: int, n_answer: int, worst: float, avoid: Address | None
-    ) -> tuple[Address, _Attempt]:
+    ) -> tuple[Address | None, _Attempt]:
+        """One try, when its turn comes; no address if there was no use in sending it."""
         task = asyncio.current_task()
         assert task is not None
         attempt: _Attempt | None = None
@@ -258,10 +268,12 @@ class Asker:
         try:
             await self._gate.enter(n_prompt + n_answer)
             entered = True
-            address = self._addresses.pick(time.monotonic(), avoid)
-            address.in_flight += 1
-            self._sending.add(task)
-            attempt = await self._send(address, item, body, worst)
+            attempt = self._no_use()
+            if attempt is None:
+                address = self._addresses.pick(time.monotonic(), avoid)
+                address.in_flight += 1
+                self._sending.add(task)
+                attempt = await self._send(address, item, body, worst)
         finally:
             if address is not None:
                 address.in_flight -= 1
@@ -307,14 +319,19 @@ class Asker:
             refused = replies.Reply(filtered=True, finish="content_filter", served=self._probed.served)
             return _Attempt(latency, answer=refused, raw=content)
         wait = retry_after_seconds(headers.get("Retry-After"), headers.get("retry-after-ms"), time.time())
-        if status == 429:
+        detail = f"{address.place}: {trouble.detail}"
+        too_long = wait is not None and wait > LONGEST_WAIT_SECONDS
+        if too_long:
+            detail += f", asks to wait {wait:.0f} s"
+        attempt = _Attempt(latency, reason=trouble.reason, detail=detail, again=trouble.again, wait=wait)
+        if status == 429 and (too_long or not trouble.again):
+            self._turned_away = attempt
+            self._turned_away_until = time.monotonic() + (wait or _NO_QUOTA_SECONDS)
+        elif status == 429:
             self._gate.throttled(wait)
         elif trouble.again:
             self._gate.stumbled()
-        detail = f"{address.place}: {trouble.detail}"
-        if wait is not None and wait > LONGEST_WAIT_SECONDS:
-            detail += f", asks to wait {wait:.0f} s"
-        return _Attempt(latency, reason=trouble.reason, detail=detail, again=trouble.again, wait=wait)
+        return attempt
 
     def _read(self, item: Item, content: bytes, latency: float, address: Address, worst: float) -> _Attempt:
         reply = replies.read_reply(content, plain=item.request.plain)

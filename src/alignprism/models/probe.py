@@ -117,7 +117,10 @@ async def _ask(
         if kind == "chat"
         else ("completions", {"prompt": "Hi"})
     )
-    body = {"model": settings.model, **asked, limit_name: _probe_tokens(settings), **_extra(settings)}
+    # A reasoning model refuses limits that leave no room to think; elsewhere one token is enough and costs least.
+    tokens = 256 if limit_name == "max_completion_tokens" else 1
+    body = {"model": settings.model, **asked, limit_name: tokens, **settings.extra}
+    body = {key: value for key, value in body.items() if value is not None}
     problem = ""
     for attempt in range(1, _ATTEMPTS + 1):
         wait: float | None = None
@@ -142,15 +145,6 @@ async def _ask(
             problem = type(error).__name__
         await asyncio.sleep(min(_LONGEST_WAIT_SECONDS, retry_delay(attempt, wait)))
     raise Failure(f"{who} did not answer a probe in {_ATTEMPTS} tries (last: {problem}); try again later")
-
-
-def _probe_tokens(settings: EndpointSettings) -> int:
-    # A reasoning model refuses limits that leave no room to think; elsewhere one token is enough and costs least.
-    return 16 if "reasoning_effort" in settings.extra else 1
-
-
-def _extra(settings: EndpointSettings) -> dict[str, Any]:
-    return {key: value for key, value in settings.extra.items() if value is not None}
 
 
 async def _refused(
