@@ -22,7 +22,7 @@ from alignprism.models.cost import Budget
 from alignprism.models.endpoint import EndpointEngine
 from alignprism.models.protocol import Answer, Decoding, Failed, Message, Outcome, Request, in_order
 from alignprism.models.settings import EndpointSettings, Price
-from alignprism.models.store import CallStore
+from alignprism.models.store import Call, CallStore
 
 SHORT = Decoding(max_new_tokens=8)
 
@@ -242,6 +242,21 @@ def test_what_is_stored_can_be_read_when_the_server_is_gone_and_nothing_else_can
     assert "Stored answers of tiny are used" in said[0]
     with pytest.raises(Failure, match="cannot be reached"):
         ask(tmp_path / "c.sqlite", settings_of(url), prompts(21))
+
+
+def test_a_reply_that_an_older_version_could_not_read_is_read_again_without_asking(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with loopback.running("--log", str(log)) as url, CallStore(tmp_path / "c.sqlite") as store:
+        with EndpointEngine(settings_of(url), "m", store=store) as engine:
+            first = list(engine.complete(prompts(2), SHORT))
+            raw = store.raw_reply(first[0].call)
+        for parse, asked in (("1: no choices", 3), ("0: no choices", 3)):  # this version's own verdict stands
+            with CallStore(tmp_path / f"{asked} {parse[0]}.sqlite") as other:
+                failed = Call(first[0].call, "d", "", 0, False, 0.1, "failed", "invalid reply", parse=parse, raw=raw)
+                other.put_many([failed])
+                with EndpointEngine(settings_of(url), "m", store=other) as engine:
+                    assert list(engine.complete(prompts(1), SHORT)) == first[:1]
+            assert len(log.read_text().splitlines()) == asked
 
 
 def test_the_cap_holds_and_a_higher_one_goes_on(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import queue
 import time
 from collections import deque
@@ -12,40 +11,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
-from yarl import URL
 
 from alignprism.models import replies
-from alignprism.models.addresses import Address, Addresses
-from alignprism.models.cost import Budget, dollars, estimate_tokens, prompt_tokens
-from alignprism.models.limits import LONGEST_WAIT_SECONDS, Gate, retry_after_seconds, retry_delay
+from alignprism.models.addresses import Address
+from alignprism.models.cost import Budget, dollars, prompt_tokens
+from alignprism.models.limits import LONGEST_WAIT_SECONDS, Gate, retry_delay
 from alignprism.models.probe import Probed
-from alignprism.models.protocol import Decoding, Reason, Request
+from alignprism.models.protocol import Decoding
 from alignprism.models.settings import EndpointSettings
-from alignprism.models.store import Call, CallStore, Purpose, call_key
+from alignprism.models.store import Call, CallStore, Purpose
 from alignprism.models.tally import Tally
-from alignprism.models.wording import messages, rendered, sample_seed
+from alignprism.models.wire import Attempt, Item, Wire, answer_length
 
 _OPEN_PER_CONNECTION = 8  # calls that wait for their next try hold no connection, but they hold memory
 _BUDGET_POLL_SECONDS = 0.05
-_NO_QUOTA_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One sample of one request, and the key of its call."""
-
-    request: Request
-    sample: int
-    seed: int | None
-    key: str
-
-    @classmethod
-    def of(cls, digest: str, settings: EndpointSettings, decoding: Decoding, request: Request, sample: int) -> Item:
-        """Greedy decoding sends no seed: it has nothing to draw."""
-        text = rendered(request.prompt, request.plain)
-        seed = sample_seed(decoding.seed, text, sample) if decoding.temperature > 0.0 else None
-        identity = decoding.identity() | ({"extra": settings.extra} if settings.extra else {})
-        return cls(request, sample, seed, call_key(digest, text, identity, sample, seed or 0))
 
 
 Came = queue.SimpleQueue[list[tuple[Item, Call]] | BaseException]
@@ -59,21 +38,6 @@ class _Caller:
     decoding: Decoding
     came: Came
     stopped: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """What one try brought: a reply that is an answer, or a reason and whether to try again."""
-
-    latency: float
-    cost: float = 0.0
-    answer: replies.Reply | None = None
-    reason: Reason = "invalid reply"
-    detail: str = ""
-    again: bool = True
-    wait: float | None = None
-    raw: bytes | None = None
-    problem: str = ""
 
 
 class Asker:
@@ -93,12 +57,10 @@ class Asker:
         self._probed = probed
         self._digest = digest
         self._store = store
-        self._session = session
         self._budget = budget
         self._tally = tally
         self._gate = Gate(settings.connections, settings.requests_per_minute, settings.tokens_per_minute)
-        self._addresses = Addresses(settings.urls)
-        self._urls = {(u, plain): _url(u, plain) for u in settings.urls for plain in (True, False)}
+        self._wire = Wire(settings, probed, session, self._gate)
         self._most_open = _OPEN_PER_CONNECTION * settings.connections
         self._waiting: deque[tuple[_Caller, Item]] = deque()
         self._callers: dict[int, _Caller] = {}
@@ -106,8 +68,6 @@ class Asker:
         self._flying: dict[str, asyncio.Future[Call]] = {}
         self._sending: set[asyncio.Task[Any]] = set()
         self._read_again: dict[str, Call] = {}
-        self._turned_away: _Attempt | None = None
-        self._turned_away_until = 0.0
         self._delivery: dict[int, tuple[Came, list[tuple[Item, Call]]]] = {}
 
     @property
@@ -222,16 +182,16 @@ class Asker:
         before = self._read_again.pop(item.key, None)
         if before is not None and (call := self._from_raw(item, before)) is not None:
             return call
-        body = json.dumps(self._body(item, caller.decoding), ensure_ascii=False).encode("utf-8", "replace")
+        body = self._wire.body(item, caller.decoding)
         n_prompt = prompt_tokens(item.request.prompt)
         worst = dollars(self._settings.price, n_prompt, caller.decoding.max_new_tokens)
         attempts, cost = 0, 0.0
         address: Address | None = None
         while True:
-            if (refused := self._no_use()) is not None:
+            if (refused := self._wire.no_use()) is not None:
                 return self._failure(item, refused, attempts, cost)
             if not await self._afford(worst):
-                last = _Attempt(0.0, reason="over budget", detail="raise the cap and run the same command", again=False)
+                last = Attempt(0.0, reason="over budget", detail="raise the cap and run the same command", again=False)
                 return self._failure(item, last, attempts, cost)
             address, attempt = await self._try(item, body, n_prompt, caller.decoding.max_new_tokens, worst, address)
             attempts, cost = attempts + (address is not None), cost + attempt.cost
@@ -244,10 +204,6 @@ class Asker:
             self._tally.retries += 1
             await asyncio.sleep(retry_delay(attempts, attempt.wait))
 
-    def _no_use(self) -> _Attempt | None:
-        """Why nobody is asked now: the provider has just said that it answers nothing for longer than a run waits."""
-        return self._turned_away if time.monotonic() < self._turned_away_until else None
-
     async def _afford(self, worst: float) -> bool:
         """Reserve what a try may cost; waits while what is in flight may leave room."""
         if self._budget is None:
@@ -258,22 +214,22 @@ class Asker:
 
     async def _try(
         self, item: Item, body: bytes, n_prompt: int, n_answer: int, worst: float, avoid: Address | None
-    ) -> tuple[Address | None, _Attempt]:
+    ) -> tuple[Address | None, Attempt]:
         """One try, when its turn comes; no address if there was no use in sending it."""
         task = asyncio.current_task()
         assert task is not None
-        attempt: _Attempt | None = None
+        attempt: Attempt | None = None
         address: Address | None = None
         entered = False
         try:
             await self._gate.enter(n_prompt + n_answer)
             entered = True
-            attempt = self._no_use()
+            attempt = self._wire.no_use()
             if attempt is None:
-                address = self._addresses.pick(time.monotonic(), avoid)
+                address = self._wire.addresses.pick(time.monotonic(), avoid)
                 address.in_flight += 1
                 self._sending.add(task)
-                attempt = await self._send(address, item, body, worst)
+                attempt = await self._wire.send(address, item, body, worst)
         finally:
             if address is not None:
                 address.in_flight -= 1
@@ -286,87 +242,18 @@ class Asker:
         self._tally.dollars += attempt.cost
         return address, attempt
 
-    async def _send(self, address: Address, item: Item, body: bytes, worst: float) -> _Attempt:
-        """One request on the wire. What may have been charged although nothing came counts as its worst."""
-        began = time.monotonic()
-        url = self._urls[(address.url, item.request.plain)]
-        try:
-            async with self._session.post(url, data=body, allow_redirects=False) as response:
-                content = await response.read()
-                status, headers = response.status, response.headers
-        except TimeoutError:
-            self._gate.stumbled()
-            detail = f"{address.place}: no reply within {self._settings.timeout_seconds:g} s"
-            return _Attempt(time.monotonic() - began, worst, reason="timeout", detail=detail)
-        except aiohttp.ClientPayloadError:
-            self._gate.stumbled()
-            return _Attempt(time.monotonic() - began, worst, reason="cut reply", detail=f"{address.place}: cut off")
-        except aiohttp.ClientResponseError:
-            self._gate.stumbled()
-            return _Attempt(time.monotonic() - began, worst, detail=f"{address.place}: not HTTP", problem="not HTTP")
-        except aiohttp.ClientError as error:
-            self._gate.stumbled()
-            self._addresses.failed(address, time.monotonic())
-            detail = f"{address.place}: {type(error).__name__}"
-            return _Attempt(time.monotonic() - began, reason="connection", detail=detail)
-        self._addresses.answered(address)
-        latency = time.monotonic() - began
-        if status == 200:
-            return self._read(item, content, latency, address, worst)
-        trouble = replies.read_trouble(status, content)
-        if trouble.filtered:
-            self._gate.succeeded()
-            refused = replies.Reply(filtered=True, finish="content_filter", served=self._probed.served)
-            return _Attempt(latency, answer=refused, raw=content)
-        wait = retry_after_seconds(headers.get("Retry-After"), headers.get("retry-after-ms"), time.time())
-        detail = f"{address.place}: {trouble.detail}"
-        too_long = wait is not None and wait > LONGEST_WAIT_SECONDS
-        if too_long:
-            detail += f", asks to wait {wait:.0f} s"
-        attempt = _Attempt(latency, reason=trouble.reason, detail=detail, again=trouble.again, wait=wait)
-        if status == 429 and (too_long or not trouble.again):
-            self._turned_away = attempt
-            self._turned_away_until = time.monotonic() + (wait or _NO_QUOTA_SECONDS)
-        elif status == 429:
-            self._gate.throttled(wait)
-        elif trouble.again:
-            self._gate.stumbled()
-        return attempt
-
-    def _read(self, item: Item, content: bytes, latency: float, address: Address, worst: float) -> _Attempt:
-        reply = replies.read_reply(content, plain=item.request.plain)
-        cost = self._cost(item, reply, worst)
-        if reply.served != self._probed.served and not (reply.problem and not reply.served):
-            self._gate.stumbled()
-            said = reply.served or "no name"
-            detail = f"{address.place}: {said} answered, {self._probed.served or 'no name'} was asked"
-            return _Attempt(latency, cost, reason="other model", detail=detail, raw=content)
-        if reply.problem:
-            self._gate.stumbled()
-            detail = f"{address.place}: {reply.problem}"
-            return _Attempt(latency, cost, detail=detail, raw=content, problem=reply.problem)
-        self._gate.succeeded()
-        return _Attempt(latency, cost, answer=reply, raw=content)
-
-    def _cost(self, item: Item, reply: replies.Reply, worst: float) -> float:
-        if reply.prompt_tokens is not None and reply.completion_tokens is not None:
-            return dollars(self._settings.price, reply.prompt_tokens, reply.completion_tokens)
-        if reply.problem:
-            return worst
-        return dollars(self._settings.price, prompt_tokens(item.request.prompt), _length(reply))
-
     # --- what is stored ----------------------------------------------------------------------------------------------
 
-    def _success(self, item: Item, attempt: _Attempt, reply: replies.Reply, attempts: int, cost: float) -> Call:
+    def _success(self, item: Item, attempt: Attempt, reply: replies.Reply, attempts: int, cost: float) -> Call:
         return Call(
-            item.key, self._digest, reply.text, _length(reply), reply.truncated, attempt.latency,
+            item.key, self._digest, reply.text, answer_length(reply), reply.truncated, attempt.latency,
             attempts=attempts, filtered=reply.filtered, finish=reply.finish, served=reply.served,
             fingerprint=reply.fingerprint, prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens, cost=cost, parse="ok", log_probs=reply.log_probs,
             tokens=reply.tokens, raw=attempt.raw,
         )  # fmt: skip
 
-    def _failure(self, item: Item, attempt: _Attempt, attempts: int, cost: float) -> Call:
+    def _failure(self, item: Item, attempt: Attempt, attempts: int, cost: float) -> Call:
         parse = f"{replies.VERSION}: {attempt.problem}" if attempt.problem else ""
         return Call(
             item.key, self._digest, "", 0, False, attempt.latency, status="failed", error=attempt.reason,
@@ -379,42 +266,12 @@ class Asker:
         reply = None if raw is None else replies.read_reply(raw, plain=item.request.plain)
         if reply is None or reply.problem or reply.served != self._probed.served:
             return None
-        return replace(self._success(item, _Attempt(before.latency, raw=raw), reply, 0, 0.0), created=before.created)
-
-    def _body(self, item: Item, decoding: Decoding) -> dict[str, Any]:
-        request = item.request
-        asked = {"prompt": request.prompt} if request.plain else {"messages": messages(request.prompt)}
-        limit = "max_tokens" if request.plain else self._probed.limit_name
-        body: dict[str, Any] = {"model": self._settings.model, **asked, limit: decoding.max_new_tokens}
-        body["temperature"] = decoding.temperature
-        if decoding.temperature > 0.0 and decoding.top_p < 1.0:
-            body["top_p"] = decoding.top_p
-        if item.seed is not None:
-            body["seed"] = item.seed
-        if decoding.stop:
-            body["stop"] = list(decoding.stop)
-        if decoding.log_probs:
-            body["logprobs"] = 1 if request.plain else True
-        body |= self._settings.extra
-        return {key: value for key, value in body.items() if value is not None}
+        return replace(self._success(item, Attempt(before.latency, raw=raw), reply, 0, 0.0), created=before.created)
 
 
-def _url(base: str, plain: bool) -> URL:
-    return URL(f"{base}/{'completions' if plain else 'chat/completions'}")
-
-
-def _length(reply: replies.Reply) -> int:
-    """Tokens of an answer: as the server counts them, else its log-probabilities, else an estimate."""
-    if reply.completion_tokens is not None:
-        return reply.completion_tokens
-    if reply.log_probs is not None:
-        return len(reply.log_probs)
-    return estimate_tokens(reply.text) if reply.text else 0
-
-
-def _unused(attempt: _Attempt | None, n_prompt: int, n_answer: int) -> int:
+def _unused(attempt: Attempt | None, n_prompt: int, n_answer: int) -> int:
     if attempt is None or attempt.answer is None:
         return 0
     reply = attempt.answer
-    used = (n_prompt if reply.prompt_tokens is None else reply.prompt_tokens) + _length(reply)
+    used = (n_prompt if reply.prompt_tokens is None else reply.prompt_tokens) + answer_length(reply)
     return n_prompt + n_answer - used

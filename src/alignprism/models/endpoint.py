@@ -20,13 +20,14 @@ import aiohttp
 
 from alignprism.errors import Failure, InputError
 from alignprism.models import probe
-from alignprism.models.asking import Asker, Item
+from alignprism.models.asking import Asker
 from alignprism.models.cost import Budget
 from alignprism.models.protocol import Decoding, Outcome, Progress, Request
 from alignprism.models.scripted import outcome_of
 from alignprism.models.settings import EndpointSettings
 from alignprism.models.store import Call, CallStore, Purpose
 from alignprism.models.tally import Say, Tally
+from alignprism.models.wire import Item
 
 _CHUNK = 500  # requests that are looked up in the store at once
 _WINDOW = 4000  # requests between the two threads

@@ -8,7 +8,6 @@ What a server sent is kept beside what was read from it, so that reading can be 
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import json
@@ -24,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from alignprism.models.group_commit import GroupCommit
 from alignprism.models.protocol import Request, Role
 from alignprism.models.store_file import StoreError, connect, folder_room, prepare
 
@@ -32,7 +32,6 @@ __all__ = ["Call", "CallStore", "Purpose", "Served", "StoreError", "call_key"]
 _KEY_VERSION = 1
 _MAX_PARAMETERS = 500  # of one SQL statement; SQLite's own limit is higher, but not the same everywhere
 _ROOM = 2**17  # bytes; SQLite's log and its index want this much at once
-_GATHER_SECONDS = 0.01  # a transaction waits so long for company; nobody's place in the queue to the model waits
 
 Status = Literal["answered", "failed"]
 
@@ -157,7 +156,7 @@ class CallStore:
         except StoreError:
             self._writer.close()
             raise
-        self._group = _GroupCommit(self)
+        self._group = GroupCommit(self._write)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -315,81 +314,3 @@ def _call(row: tuple[Any, ...]) -> Call:
     tokens = None if row[20] is None else tuple(json.loads(row[20]))
     values = [*row[:4], bool(row[4]), *row[5:11], bool(row[11]), *row[12:19], log_probs, tokens]
     return Call(*values)
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """What one caller wants written, and how to wake it: with the answers that were there before."""
-
-    calls: Sequence[Call]
-    purposes: Sequence[Purpose]
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[dict[str, Call]]
-
-
-class _GroupCommit:
-    """The one thread that writes for all who wait: it takes what there is, commits once and wakes them together."""
-
-    def __init__(self, store: CallStore) -> None:
-        self._store = store
-        self._waiting: list[_Waiting] = []
-        self._changed = threading.Condition()
-        self._closing = False
-        self._thread: threading.Thread | None = None
-
-    async def put(self, calls: Sequence[Call], purposes: Sequence[Purpose]) -> dict[str, Call]:
-        loop = asyncio.get_running_loop()
-        entry = _Waiting(calls, purposes, loop, loop.create_future())
-        with self._changed:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="calls.sqlite", daemon=True)
-                self._thread.start()
-            self._waiting.append(entry)
-            if len(self._waiting) == 1:
-                self._changed.notify()
-        return await entry.done
-
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._closing:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                closing = self._closing
-            if not closing:
-                time.sleep(_GATHER_SECONDS)
-            with self._changed:
-                batch, self._waiting = self._waiting, []
-            self._commit(batch)
-
-    def _commit(self, batch: list[_Waiting]) -> None:
-        before: dict[str, Call] = {}
-        failed: Exception | None = None
-        try:
-            before = self._store._write(
-                [c for entry in batch for c in entry.calls], [p for e in batch for p in e.purposes]
-            )
-        except (OSError, sqlite3.Error) as error:  # whoever waits must hear of it; they raise it where it is understood
-            failed = error
-        for loop in {entry.loop for entry in batch}:
-            if not loop.is_closed():
-                ends = [entry.done for entry in batch if entry.loop is loop]
-                loop.call_soon_threadsafe(_wake, ends, before, failed)
-
-    def close(self) -> None:
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
-
-
-def _wake(ends: list[asyncio.Future[dict[str, Call]]], before: dict[str, Call], failed: Exception | None) -> None:
-    for done in ends:
-        if done.done():  # cancelled: nobody waits any more, but the answer is stored
-            continue
-        if failed is not None:
-            done.set_exception(failed)
-        else:
-            done.set_result(before)
