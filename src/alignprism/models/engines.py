@@ -62,7 +62,7 @@ def open_engine(
     if settings.engine == "ray":
         from alignprism.models.ray_engine import open_ray
 
-        with open_ray(resolved, store=store, say=say) as ray:
+        with open_ray(resolved, settings.ray, store=store, say=say) as ray:
             yield ray
         return
     from alignprism.models.local import LocalEngine, load

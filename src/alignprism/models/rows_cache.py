@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 def joinable(cache: Any) -> bool:
     """Whether every layer is one of the two kinds that are understood here (not: recurrent, quantised, static ones)."""
-    layers = getattr(cache, "layers", None)
+    layers = getattr(cache, "layers", [])
     return bool(layers) and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 

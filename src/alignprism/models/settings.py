@@ -68,6 +68,24 @@ class EndpointSettings(Part):
         return tuple(dict.fromkeys(urlsplit(url).hostname or "" for url in self.urls))
 
 
+class RaySettings(Part):
+    """Where and with what the workers of `engine: ray` run."""
+
+    address: str | None = Field(
+        default=None,
+        description="of the cluster, such as 10.0.0.1:6379; `local`: a new one on this machine; null: the one that "
+        "RAY_ADDRESS names or that runs on this machine, else a new one",
+    )
+    workers: int | None = Field(
+        default=None, ge=1, description="how many (null: one per GPU; without GPUs one per node)"
+    )
+    cpus: float | None = Field(default=None, gt=0, description="of each worker (null: a node's, over its workers)")
+    gpus: float | None = Field(default=None, ge=0, description="of each worker (null: 1 where the cluster has any)")
+    patience_seconds: float = Field(
+        default=600.0, gt=0, description="wait this long for a worker to come up while none works"
+    )
+
+
 class ModelSettings(Part):
     """One model: files here (`source`) or a server (`endpoint`), exactly one of the two."""
 
@@ -78,6 +96,7 @@ class ModelSettings(Part):
     engine: Literal["local", "ray"] = Field(
         default="local", description="`local`: in this process; `ray`: actors over a Ray cluster (extra `ray`)"
     )
+    ray: RaySettings | None = Field(default=None, description="the cluster of `engine: ray` (null: its defaults)")
     endpoint: EndpointSettings | None = Field(default=None, description="a server instead of files")
     family: str | None = Field(
         default=None, description="model family (llama, gemma, ...); null: read from the name. Kin judges are reported"
@@ -89,4 +108,6 @@ class ModelSettings(Part):
             raise ValueError("name either source (files) or endpoint (a server), not both and not neither")
         if self.endpoint is not None and (self.adapter is not None or self.engine != "local"):
             raise ValueError("adapter and engine belong to source; an endpoint runs on its own server")
+        if self.ray is not None and self.engine != "ray":
+            raise ValueError("ray says where `engine: ray` runs; set engine: ray, or leave it out")
         return self

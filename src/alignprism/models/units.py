@@ -21,7 +21,7 @@ from alignprism.models.store import Call, CallStore, Purpose, call_key
 from alignprism.models.template import TemplateError
 
 WINDOW = 8192  # requests that are in memory at once; sorting gains little from more
-UNIT_BATCHES = 4  # batches of a unit: more of them waste less on the last rows, and lose more when a run is killed
+UNIT_BATCHES = 4  # of a unit: with more, fewer rows are decoded with others gone; with less, a kill loses less
 
 Tick = Callable[[int], None]
 """Called with how many prompts of the unit in work have ended."""
@@ -73,6 +73,7 @@ class Asking:
     numerics: Mapping[str, str]
     context: int | None
     store: CallStore | None
+    unit_batches: int = UNIT_BATCHES
 
     def outcomes(
         self, requests: Iterable[Request], decoding: Decoding, run: Run, progress: Progress | None = None
@@ -158,7 +159,7 @@ class Asking:
             # The text after the length: by content, so that the names of requests do not matter.
             key=lambda key: (len(ids[texts[key][0]]), texts[key][0], asked[key][0][1]),
         )
-        size = UNIT_BATCHES * decoding.batch_size
+        size = self.unit_batches * decoding.batch_size
         for start in range(0, len(order), size):
             keys = order[start : start + size]
             there = {key: asked[key] for key in keys}
