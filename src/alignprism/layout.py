@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alignprism import stages
+from alignprism.judging.refusal_head import refusal_digest
+from alignprism.judging.translation import translation_requests
 from alignprism.labels.store import labels_digest
-from alignprism.models.protocol import Decoding
+from alignprism.models.protocol import Decoding, Request
 from alignprism.models.spec import ResolvedModel
 from alignprism.rows import Prompt, content_id
 from alignprism.run_folder import RunFolder
@@ -211,6 +213,10 @@ def _evaluation_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
             if name != layout.study.baseline:
                 yield _comparison_stage(layout, name)
 
+    sentences = stages.sentences_of(layout.study)
+    for name in _evaluated(layout) if sentences else ():
+        yield _translation_stage(layout, name, list(translation_requests(sentences)))
+
 
 def _made_by(layout: Plan, name: str) -> tuple[str, ...]:
     """The stage that makes an evaluated model, if one does."""
@@ -250,7 +256,7 @@ def _verdict_stage(layout: Plan, name: str) -> Stage:
         f"judge:{name}",
         f"Verdicts on {name}",
         ("prompts", f"complete:{name}", *(() if known else (f"train:{name}",))),
-        {"judge": layout.judges["evaluation"].digest},
+        {"judge": layout.judges["evaluation"].digest, "refusal": refusal_digest()},
         lambda context: stages.judge_completions(context, name),
         sent=sent,
         seconds=_judging_seconds(sent),
@@ -265,7 +271,11 @@ def _preference_stage(layout: Plan, name: str) -> Stage:
         f"prefer:{name}",
         f"The preference judge on {name}",
         ("prompts", f"complete:{name}"),
-        {"judge": layout.judges["preference"].digest, "set": study.evaluation.primary.set},
+        {
+            "judge": layout.judges["preference"].digest,
+            "refusal": refusal_digest(),
+            "set": study.evaluation.primary.set,
+        },
         lambda context: stages.judge_as_preferred(context, name),
         sent=sent,
         seconds=_judging_seconds(sent),
@@ -285,6 +295,27 @@ def _comparison_stage(layout: Plan, name: str) -> Stage:
         ("prompts", f"complete:{name}", f"complete:{study.baseline}"),
         {"judge": layout.judges["pairwise"].digest},
         lambda context: stages.compare(context, name),
+        sent=(sent,),
+        seconds=sent.seconds or _decoding_seconds(sent),
+    )
+
+
+def _translation_stage(layout: Plan, name: str, requests: list[Request]) -> Stage:
+    study = layout.study
+    entry = study.models.get(name, study.models[study.baseline])
+    decoding = stages.translation_decoding(study)
+    sent = stages.sent_texts("sentences to translate", name, entry, requests, decoding)
+    return Stage(
+        f"translate:{name}",
+        f"Translations by {name}",
+        ("prompts", *_made_by(layout, name)),
+        {
+            "model": layout.digests[name if name in study.models else study.baseline],
+            "decoding": decoding.identity(),
+            "asked": content_id([(request.id, request.prompt) for request in requests]),
+            **({"batch": decoding.batch_size, "engine": entry.engine} if entry.endpoint is None else {}),
+        },
+        lambda context: stages.translate(context, name),
         sent=(sent,),
         seconds=sent.seconds or _decoding_seconds(sent),
     )
@@ -321,6 +352,8 @@ def figure_stages(study: Study, run: RunFolder, judges: Mapping[str, str]) -> li
         read += [f"prefer:{name}" for name in evaluated]
     if "pairwise" in judges:
         read += [f"compare:{name}" for name in evaluated if name != study.baseline]
+    if study.evaluation.translation.data is not None:
+        read += [f"translate:{name}" for name in evaluated]
     pairs = [stages.arm_stage("pairs", arm) for arm in stages.arms_of(study)] if cells else []
     made = [*pairs, *(f"train:{cell.name}" for cell in cells)]
     settings = {

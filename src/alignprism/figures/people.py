@@ -58,11 +58,14 @@ def labelled(
             for label in labels
             if label.completion_id in drawn
         )
+        # A call that got no answer can be labelled by nobody: it is in no plan, and in no figure of people.
         rows = {
             model: [
                 answer
                 for answer in answers.get(model, ())
-                if answer.prompt.set == plan.set and answer.prompt.language in plan.languages
+                if answer.prompt.set == plan.set
+                and answer.prompt.language in plan.languages
+                and not answer.completion.failure
             ]
             for model in plan.models
         }
@@ -83,16 +86,16 @@ def people_figures(plans: Sequence[Labelled], settings: Settings) -> list[Figure
     rows: list[Figure] = []
     for model in settings.models:
         if (of_model := newest(plans, model)) is not None:
-            for part in _parts(of_model, settings):
+            for part in parts_of(of_model, settings):
                 rows += _rate(of_model, model, part, settings)
         of_change = newest(plans, model, settings.baseline) if model != settings.baseline else None
         if of_change is not None:
-            for part in _parts(of_change, settings):
+            for part in parts_of(of_change, settings):
                 rows += _change(of_change, model, part, settings)
     return [replace(row, family=FAMILY) for row in rows]
 
 
-def _parts(found: Labelled, settings: Settings) -> Iterator[Slice]:
+def parts_of(found: Labelled, settings: Settings) -> Iterator[Slice]:
     """The whole set (only where every tested language is labelled) and each labelled language."""
     if set(found.plan.languages) >= set(settings.languages):
         yield Slice(found.plan.set)
@@ -100,7 +103,7 @@ def _parts(found: Labelled, settings: Settings) -> Iterator[Slice]:
         yield Slice(found.plan.set, language=code, belongs=lambda prompt, code=code: prompt.language == code)  # type: ignore[misc]
 
 
-def _drawn(found: Labelled, answers: Sequence[Answer]) -> DrawnLabels:
+def drawn_about(found: Labelled, answers: Sequence[Answer]) -> DrawnLabels:
     """The labels about some answers. A person who could not tell did not call the answer harmful."""
     place = {answer.completion.id: number for number, answer in enumerate(answers)}
     own = [label for label in found.labels if label.completion_id in place]
@@ -120,7 +123,7 @@ def _rate(found: Labelled, model: str, part: Slice, settings: Settings) -> Itera
         yield replace(frame, correction=CORRECTED, reason=reason)
         return
     strata = [f"{a.prompt.language}: {found.plan.population[a.completion.id]}" for a in mine]
-    result = corrected_rate([a.verdict.harm for a in mine], clusters_of(mine), _drawn(found, mine), strata)
+    result = corrected_rate([a.verdict.harm for a in mine], clusters_of(mine), drawn_about(found, mine), strata)
     ways = {HUMAN_ONLY: result.human_only, CORRECTED: result.corrected, PPI: result.ppi}
     ways[ROGAN_GLADEN] = result.rogan_gladen
     yield from _each_way(frame, ways, result.estimand, result.labels)
@@ -138,8 +141,8 @@ def _change(found: Labelled, model: str, part: Slice, settings: Settings) -> Ite
         [a.verdict.harm for a in base],
         [a.verdict.harm for a in mine],
         clusters_of(mine),
-        _drawn(found, base),
-        _drawn(found, mine),
+        drawn_about(found, base),
+        drawn_about(found, mine),
         generator_of(settings, "corrected", model, part.set, part.language),
     )
     ways = {HUMAN_ONLY: result.human_only, CORRECTED: result.corrected, PPI: result.ppi}

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from alignprism.figures.agreement import agreement_figures
 from alignprism.figures.answers import Answer, Settings, repeated
 from alignprism.figures.families import adjusted, with_family
 from alignprism.figures.over_optimisation import gap_figures
 from alignprism.figures.people import JUDGE_ONLY, Labelled, people_figures
 from alignprism.figures.rates import detectable, likelihood_figures, model_figures
+from alignprism.figures.samples import sample_figures
 from alignprism.figures.wins import win_figures
 from alignprism.judging.win_rates import Judged
 from alignprism.rows import Figure, Prompt, ReferenceLikelihood
@@ -20,7 +22,7 @@ class Further:
     """What a run may have beside completions and verdicts of the evaluation judge; each part may be empty.
 
     ``games``: comparisons with the baseline, by model. ``preferred``: the same answers with the preference judge's
-    verdicts. ``people``: label plans with their labels. ``seeds``: the cells of each method with several training seeds.
+    verdicts. ``people``: label plans with their labels. ``translations``: figures of that task. ``seeds``: the cells of each method with several training seeds.
     """
 
     pairwise_judge: str | None = None
@@ -28,6 +30,7 @@ class Further:
     preference_judge: str = ""
     preferred: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
     people: Sequence[Labelled] = ()
+    translations: Sequence[Figure] = ()
     seeds: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -57,11 +60,14 @@ def figures(
         rows += likelihood_figures(model, likelihoods, prompts, settings)
     rows += win_figures(more.games, settings, more.pairwise_judge, more.seeds)
     rows += gap_figures(answers, more.preferred, settings, more.preference_judge)
+    rows += more.translations
+    rows += sample_figures(answers, settings)
     rows.append(detectable(answers[settings.baseline], settings))
     people = people_figures(more.people, settings)
     beside = {_place(row) for row in people}
     rows = [replace(row, correction=JUDGE_ONLY) if _place(row) in beside else row for row in rows]
-    return [*adjusted([with_family(row, settings) for row in rows]), *people]
+    agreement = agreement_figures(more.people, settings)
+    return [*adjusted([with_family(row, settings) for row in rows]), *people, *agreement]
 
 
 def _place(row: Figure) -> tuple[object, ...]:

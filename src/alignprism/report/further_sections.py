@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from alignprism.report import charts
-from alignprism.report.figures import ABSENT, reason_of
+from alignprism.report.figures import ABSENT
 from alignprism.report.parts import Part, Remark, Section, drawing
 from alignprism.report.results import Results
 from alignprism.report.tables import Builder, head, tongue_cell
@@ -113,40 +113,41 @@ def _set(results: Results) -> str:
 
 def translation(results: Results) -> Section | None:
     """Translation to and from English, by model and language; None where it was no task."""
-    own = [figure for figure in results.figures.all if figure.metric.startswith("translation_")]
+    own = [figure for figure in results.figures.all if figure.set == "translation"]
     if not own:
         return None
     parts: list[Part] = []
-    for set_name, title in (("to English", "To English"), ("from English", "From English")):
-        here = [figure for figure in own if figure.set == set_name]
-        if not here:
-            continue
-        scores = [m for m in dict.fromkeys(f.metric for f in here) if not m.endswith("_change")]
-        columns = [(metric, model) for metric in scores for model in results.models]
-        columns += [(f"{metric}_change", model) for metric in scores for model in results.others]
-        columns = [pair for pair in columns if any((f.metric, f.model) == pair for f in here)]
-        builder = Builder(f"{title}", ["language", *(_heading(*pair) for pair in columns)])
+    for direction, title in (("to English", "To English"), ("from English", "From English")):
+        here = [figure for figure in own if direction in figure.estimand]
+        columns = [
+            (metric, model, changed)
+            for changed in (False, True)
+            for metric in dict.fromkeys(figure.metric for figure in here)
+            for model in (results.others if changed else results.models)
+            if any(_column(figure) == (metric, model, changed) for figure in here)
+        ]
+        builder = Builder(title, ["language", *(_heading(*column) for column in columns)])
         for tongue in results.tongues:
-            found = [
-                next(
-                    (f for f in here if (f.metric, f.model, f.language) == (*pair, tongue.code)),
-                    Figure(pair[0], "", pair[1], reason=ABSENT),
-                )
-                for pair in columns
-            ]
-            if any(reason_of(figure) != ABSENT for figure in found):
-                builder.add(tongue_cell(tongue), *(builder.cell(figure) for figure in found))
-        parts.append(builder.table())
-    parts.append(Remark("Scores are corpus scores from 0 to 100; changes are paired sentence by sentence."))
+            found = {_column(figure): figure for figure in here if figure.language == tongue.code}
+            if found:
+                absent = (found.get(c, Figure(c[0], "", c[1], reason=ABSENT)) for c in columns)
+                builder.add(tongue_cell(tongue), *(builder.cell(figure) for figure in absent))
+        if builder.rows:
+            parts.append(builder.table())
+    parts.append(Remark("Corpus scores from 0 to 100; changes are in points, paired sentence by sentence."))
     lead = (
         "A safer model should still do ordinary work in every language: the same sentences, translated by every model."
     )
     return Section("translation", "Translation", lead, tuple(parts))
 
 
-_SCORES = {"translation_chrf": "chrF++", "translation_bleu": "BLEU", "translation_spbleu": "spBLEU"}
+_SCORES = {"chrf++": "chrF++", "bleu": "BLEU", "spbleu": "spBLEU"}
 
 
-def _heading(metric: str, model: str) -> str:
-    name = _SCORES.get(metric.removesuffix("_change"), metric)
-    return f"change in {name}: {model}" if metric.endswith("_change") else f"{name}: {model}"
+def _column(figure: Figure) -> tuple[str, str, bool]:
+    return figure.metric, figure.model, figure.baseline is not None
+
+
+def _heading(metric: str, model: str, changed: bool) -> str:
+    name = _SCORES.get(metric, metric)
+    return f"change in {name}: {model}" if changed else f"{name}: {model}"

@@ -29,7 +29,6 @@ QUALITY: tuple[tuple[str, str], ...] = (
 )
 RATERS: tuple[tuple[str, str], ...] = (
     ("agreement", "rater_agreement"),
-    ("kappa", "rater_kappa"),
     ("alpha", "rater_alpha"),
     ("AC1", "rater_ac1"),
 )

@@ -62,9 +62,8 @@ def value_text(figure: Figure, value: float) -> str:
         return nats(value, signed=True)
     if figure.metric == "harmful_relative_change":
         return relative(value)
-    if figure.metric.startswith("translation_"):
-        changed = figure.metric.endswith("_change")
-        return _sign(f"{abs(value):.1f}", value) if changed else f"{value:.1f}"
+    if figure.set == "translation":
+        return _sign(f"{100 * abs(value):.1f}", value) if figure.baseline else f"{100 * value:.1f}"
     if figure.metric.endswith(_COEFFICIENTS):
         return f"{value:.2f}".replace("-", _MINUS)
     if figure.metric in _POINTS:

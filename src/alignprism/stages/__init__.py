@@ -23,6 +23,7 @@ from alignprism.stages.estimate import (
     Counts,
     Sent,
     sent_prompts,
+    sent_texts,
     sent_to_judge,
     sent_to_pairwise,
 )
@@ -30,6 +31,7 @@ from alignprism.stages.evaluate import complete, judge_as_preferred, judge_compl
 from alignprism.stages.judges import JudgeEntry, judge_entry, pairwise_entry
 from alignprism.stages.results import write_report, write_results
 from alignprism.stages.train import merge_cell, teach, train_cell
+from alignprism.stages.translate import sentences_of, translate, translation_decoding
 
 __all__ = [
     "DECODE_TOKENS_PER_SECOND",
@@ -57,14 +59,18 @@ __all__ = [
     "pairwise_entry",
     "sample_candidates",
     "sent_prompts",
+    "sent_texts",
     "sent_to_judge",
     "sent_to_pairwise",
+    "sentences_of",
     "taught_name",
     "teach",
     "test_decoding",
     "train_cell",
     "training_prompts",
     "training_settings",
+    "translate",
+    "translation_decoding",
     "write_prompts",
     "write_report",
     "write_results",

@@ -94,8 +94,13 @@ def _to_model(text: str, to: str, model: ModelSettings, use: Estimate) -> Sent:
 
 def sent_prompts(text: str, to: str, model: ModelSettings, prompts: Sequence[Prompt], decoding: Decoding) -> Sent:
     """Prompts that a model completes."""
+    return sent_texts(text, to, model, [Request(p.id, p.text) for p in prompts], decoding)
+
+
+def sent_texts(text: str, to: str, model: ModelSettings, requests: Sequence[Request], decoding: Decoding) -> Sent:
+    """Requests of any kind that a model completes."""
     price = model.endpoint.price if model.endpoint else None
-    return _to_model(text, to, model, estimate([Request(p.id, p.text) for p in prompts], decoding, price))
+    return _to_model(text, to, model, estimate(requests, decoding, price))
 
 
 def sent_to_judge(

@@ -17,6 +17,7 @@ from alignprism import __version__
 from alignprism.figures import Answer, Further, Settings, figures, pooled_seeds
 from alignprism.figures.people import labelled
 from alignprism.judging.head import Head
+from alignprism.judging.translation import metrics, translation_figures
 from alignprism.judging.win_rates import Judged, judged
 from alignprism.labels.plan import read_plans
 from alignprism.labels.store import labels_digest, read_labels
@@ -37,6 +38,8 @@ from alignprism.stages.calls import call_summary
 from alignprism.stages.compare import matchups_of
 from alignprism.stages.context import Context, arm_stage, arms_of, cells_by_method, cells_of
 from alignprism.stages.headline import headline
+from alignprism.stages.translate import sentences_of, translations_of
+from alignprism.statistics.corpus import RESAMPLES
 from alignprism.study import Study
 from alignprism.study.families import Member, kin
 
@@ -60,6 +63,7 @@ def write_results(context: Context) -> list[Path]:
         games={name: games for name in evaluated if (games := _games(context, name, prompts))},
         preference_judge=_judge_name(context, "preference") or "",
         preferred=pooled_seeds(_preferred(context, single), several),
+        translations=_translations(context, evaluated),
         people=labelled(read_plans(context.run.path), read_labels(context.run.path), single),
         seeds=several,
     )
@@ -125,6 +129,23 @@ def _preferred(context: Context, answers: Mapping[str, list[Answer]]) -> dict[st
             verdicts = {v.completion_id: v for v in context.read(f"prefer:{name}", "verdicts.parquet", Verdict)}
             found[name] = [replace(a, verdict=verdicts[a.completion.id]) for a in rows if a.completion.id in verdicts]
     return found
+
+
+def _translations(context: Context, evaluated: Sequence[str]) -> list[Figure]:
+    """Figures of the translation task; the same sentences of every model that has translated."""
+    study = context.study
+    there = [name for name in evaluated if context.output(f"translate:{name}", "completions.parquet") is not None]
+    if not there:
+        return []
+    sentences = sentences_of(study)
+    spm = study.evaluation.spm_model
+    return translation_figures(
+        {name: translations_of(context, name, sentences) for name in there},
+        study.baseline,
+        metrics(Path(spm) if spm else None),
+        min(study.evaluation.bootstrap, RESAMPLES),
+        study.seed,
+    )
 
 
 def _games(context: Context, name: str, prompts: Mapping[str, Prompt]) -> list[Judged]:

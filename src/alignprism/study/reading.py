@@ -178,7 +178,14 @@ def _with_absolute_files(study: Study, path: Path, text: str) -> Study:
     }
     parallel = evaluation.translation.data
     if parallel is not None:
-        parallel = _file(path, text, ("evaluation", "translation", "data"), parallel, tables)
+        parallel = _file(
+            path,
+            text,
+            ("evaluation", "translation", "data"),
+            parallel,
+            f"{tables}, or a folder of files aligned by line",
+            folder=True,
+        )
     spm = evaluation.spm_model
     if spm is not None:
         spm = _file(path, text, ("evaluation", "spm_model"), spm, "a SentencePiece model")
@@ -192,9 +199,9 @@ def _with_absolute_files(study: Study, path: Path, text: str) -> Study:
     )
 
 
-def _file(path: Path, text: str, key: tuple[str, ...], value: str, accepted: str) -> str:
+def _file(path: Path, text: str, key: tuple[str, ...], value: str, accepted: str, *, folder: bool = False) -> str:
     file = (path.parent / value).resolve()
-    if not file.is_file():
+    if not (file.is_file() or (folder and file.is_dir())):
         lines = _lines(yaml.compose(text, Loader=yaml.SafeLoader))
         line = next((lines[key[:k]] for k in range(len(key), 0, -1) if key[:k] in lines), 1)
         raise StudyError(
