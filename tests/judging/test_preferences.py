@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,6 +99,13 @@ def test_a_cut_reply_says_so() -> None:
     assert read_preference("Comparison: the first answer", truncated=True).problem == (
         "unparsable: no verdict line, cut at the length limit"
     )
+
+
+@pytest.mark.parametrize("piece", ["1", "\n", "! ", "{", "[[", "A\n", "a", "Preferred: "])
+def test_a_reply_that_never_ends_is_read_at_once(piece: str) -> None:
+    start = time.perf_counter()
+    read_preference("Preferred: " + piece * 20_000)
+    assert time.perf_counter() - start < 2
 
 
 PIECES = st.sampled_from(

@@ -30,6 +30,7 @@ Place = Literal["first", "second", "tie", "undecidable"]
 _DECORATION = re.compile(r"[*`~#>|_\"“”«»'‘’„\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\u061c]")
 _BRACKETED = re.compile(r"\[\[\s*(?:(?P<first>A)|(?P<second>B)|(?P<tie>C|tie))\s*\]\]", re.IGNORECASE)
 _JSON_TRIES = 20
+_LONGEST_LINE = 1000  # characters of a verdict line that are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +138,12 @@ def _verdict(segment: str) -> Place:
 
 def _labelled(plain: str, *, lines: bool) -> list[Place]:
     """Verdicts behind the label: at the beginning of lines, or anywhere. An empty line's verdict is the next line."""
-    start = r"^[\W\d]*(?:\w+[^\S\n]+)?" if lines else r"(?<!\w)"
+    start = r"^(?:[^\w\n]|\d)*(?:[^\W\d]\w*[^\S\n]+)?" if lines else r"(?<!\w)"
     pattern = re.compile(rf"{start}(?:{_words().label})\s*[:：=]", re.IGNORECASE | re.MULTILINE)
-    return [_verdict(plain[match.end() :].lstrip().split("\n", 1)[0]) for match in pattern.finditer(plain)]
+    return [
+        _verdict(plain[match.end() : match.end() + _LONGEST_LINE].lstrip().split("\n", 1)[0])
+        for match in pattern.finditer(plain)
+    ]
 
 
 def _bracketed(visible: str) -> list[Place]:
