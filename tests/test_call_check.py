@@ -117,6 +117,15 @@ def test_verdicts_and_orders_that_are_missing_or_doubled_are_found(run: Path) ->
     assert dict(found.unused) == {("judge", "judge"): 1, ("pairwise", "pair"): 1}
 
 
+def test_checkpoints_are_no_stored_calls_but_none_is_there_twice(run: Path) -> None:
+    row = Completion("c", "p0", "tuned@4", "d", "text", 0, 1, False, 0.0, 0, call="1" * 64)
+    file = run / "stages" / "train-tuned" / "completions.parquet"
+    write_rows(file, [row], Completion)
+    assert check_calls(run).good
+    write_rows(file, [row, replace(row, id="again")], Completion)
+    assert _counts(check_calls(run), "train-tuned/completions") == (0, 1, 0)
+
+
 def test_a_failed_call_behind_a_verdict_and_several_fingerprints_are_told(run: Path) -> None:
     with CallStore(run / "calls.sqlite") as store:
         engine = ScriptedEngine("judge", lambda request, sample: Line("", failure="timeout"), digest="j", store=store)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from alignprism.cli.console import FAILED, console, exit_codes
 
@@ -28,11 +27,15 @@ def calls_check(
         from alignprism.call_check import check_calls, shown
 
         found = check_calls(run)
-        table = Table("rows of", "by", "rows", "done once", "missing", "doubled", "failed", box=None, pad_edge=False)
+        lines = [("rows of", "by", "rows", "done once", "missing", "doubled", "failed")]
         for part in found.parts:
             counts = (part.rows, part.done, len(part.missing), len(part.doubled), len(part.failed))
-            table.add_row(part.place, part.by, *map(str, counts))
-        console.print(table, markup=False, highlight=False)
+            lines.append((part.place, part.by, *map(str, counts)))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for place, by, *counted in lines:
+            cells = (count.rjust(width) for count, width in zip(counted, widths[2:], strict=True))
+            line = "  ".join((place.ljust(widths[0]), by.ljust(widths[1]), *cells))
+            console.print(line, markup=False, highlight=False)
         for part in found.parts:
             for line in shown(part):
                 console.print(line, markup=False, highlight=False)
