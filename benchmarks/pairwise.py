@@ -1,7 +1,7 @@
 """Do the intervals of pairwise figures hold, and is Bradley-Terry the oracle's? Seeded simulation.
 
 Run: ``python benchmarks/pairwise.py [--repetitions 1000]``. A line per setting; the last line is one JSON object:
-``coverage`` (nominal 95 %, by figure and setting), ``none`` (share of samples without an interval), ``worst`` and ``best`` of each figure,
+``coverage`` (nominal 95 %, by figure and setting), ``none`` (share of samples without an interval), ``worst``, ``best`` and ``mean`` of each figure,
 ``bradley_terry_difference`` (largest difference from statsmodels' logistic regression), ``length_bias`` (how far the raw and
 the length-controlled win rate are from the truth when the judge favours length), ``seconds``.
 
@@ -168,6 +168,7 @@ def main() -> None:
                 "none": max(none.values()),
                 "worst": {name: min(values.values()) for name, values in coverage.items()},
                 "best": {name: max(values.values()) for name, values in coverage.items()},
+                "mean": {name: round(sum(values.values()) / len(values), 4) for name, values in coverage.items()},
                 "bradley_terry_difference": oracle_difference(),
                 "length_bias": bias,
                 "seconds": large(),
