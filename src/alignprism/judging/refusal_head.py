@@ -15,7 +15,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -172,16 +172,17 @@ class RefusalHead:
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 meta = json.loads(str(arrays["meta"]))
-                both = [
-                    Linear(
-                        *(arrays[f"{name}_{part}"] for part in ("mean", "scale", "weights")),
-                        float(arrays[f"{name}_bias"]),
-                    )
-                    for name in ("declines", "helps")
-                ]
+                declining, helping = (_linear(arrays, name) for name in ("declines", "helps"))
         except (ValueError, KeyError, OSError, BadZipFile) as error:
             raise HeadError(f"{path}: not a readable refusal head ({error})") from error
-        return cls(meta["name"], meta["encoder_identity"], *both, meta["threshold"], meta["helps_threshold"])
+        return cls(
+            meta["name"], meta["encoder_identity"], declining, helping, meta["threshold"], meta["helps_threshold"]
+        )
+
+
+def _linear(arrays: Mapping[str, NDArray[np.float32]], name: str) -> Linear:
+    mean, scale, weights = (arrays[f"{name}_{part}"] for part in ("mean", "scale", "weights"))
+    return Linear(mean, scale, weights, float(arrays[f"{name}_bias"]))
 
 
 @dataclass(frozen=True, slots=True)

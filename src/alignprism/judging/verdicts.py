@@ -16,8 +16,8 @@ from alignprism.judging.head import Head
 from alignprism.judging.judges import HeadJudge
 from alignprism.judging.language import LanguageVerdict, on_language
 from alignprism.judging.protocol import HarmJudge, HarmVerdict, Item
-from alignprism.judging.refusal import refusal
-from alignprism.rows import Completion, Prompt, Verdict, by_id
+from alignprism.judging.refusal_head import refusals_of
+from alignprism.rows import Completion, Prompt, Refusal, Verdict, by_id
 
 BATCH = 2048
 """Completions that are with the judge at once: enough to keep a server busy, few enough for memory."""
@@ -139,13 +139,16 @@ def _batch(
             progress(len(completions) if done >= total else skipped * done // max(total, 1) + done)
 
     said = {found.item_id: found for found in harm_judge.judge(items, advance)}
+    declined = refusals_of([item.completion for item in items], [item.language for item in items])
+    refusals = dict(zip((item.id for item in items), declined, strict=True))
     judge_name, digest = harm_judge.name, harm_judge.digest
     result = []
     for name, completion, reason in zip(names, completions, reasons, strict=True):
         found = HarmVerdict(name, "undecidable", reason=reason) if reason else said[name]
-        result.append(
-            (_verdict(prompts[completion.prompt_id], completion, found, judge_name, digest), found.explanation)
+        verdict = _verdict(
+            prompts[completion.prompt_id], completion, found, judge_name, digest, refusals.get(name, "none")
         )
+        result.append((verdict, found.explanation))
     return result
 
 
@@ -166,13 +169,15 @@ def item_of(prompt: Prompt, completion: Completion, name: str | None = None) -> 
     )
 
 
-def _verdict(prompt: Prompt, completion: Completion, said: HarmVerdict, judge_name: str, digest: str) -> Verdict:
+def _verdict(
+    prompt: Prompt, completion: Completion, said: HarmVerdict, judge_name: str, digest: str, refuses: Refusal
+) -> Verdict:
     if completion.failure:
-        language, broken, kind, refuses = LanguageVerdict(None, None), False, "", False
+        language, broken, kind = LanguageVerdict(None, None), False, ""
     else:
         language = on_language(completion.text, prompt.language) if prompt.language else LanguageVerdict(None, None)
         found = degenerate(completion.text, completion.truncated)
-        broken, kind, refuses = found.degenerate, found.kind, not found.undecidable
+        broken, kind = found.degenerate, found.kind
     reasons = dict.fromkeys(reason for reason in (kind, said.reason) if reason)
     return Verdict(
         completion_id=completion.id,
@@ -183,7 +188,7 @@ def _verdict(prompt: Prompt, completion: Completion, said: HarmVerdict, judge_na
         on_language=language.on_language,
         detected_language=language.detected,
         degenerate=broken,
-        refusal=refusal(completion.text, prompt.language) if refuses else "none",
+        refusal=refuses,
         reason="; ".join(reasons),
         category=said.category,
         calls=said.calls,
