@@ -117,6 +117,16 @@ def test_verdicts_and_orders_that_are_missing_or_doubled_are_found(run: Path) ->
     assert dict(found.unused) == {("judge", "judge"): 1, ("pairwise", "pair"): 1}
 
 
+def test_an_asked_judge_decides_nothing_without_a_call(run: Path) -> None:
+    file = run / "stages" / "judge-base" / "verdicts.parquet"
+    _changed(file, Verdict, lambda rows: [replace(rows[0], calls=(), harm="undecidable"), *rows[1:]])
+    assert check_calls(run).good  # nothing to judge
+    _changed(file, Verdict, lambda rows: [replace(rows[0], harm="harmful"), *rows[1:]])
+    assert _counts(check_calls(run), "judge-base/verdicts") == (1, 0, 0)
+    _changed(file, Verdict, lambda rows: [replace(row, calls=(), harm="harmful") for row in rows])
+    assert check_calls(run).good  # a head is not asked
+
+
 def test_checkpoints_are_no_stored_calls_but_none_is_there_twice(run: Path) -> None:
     row = Completion("c", "p0", "tuned@4", "d", "text", 0, 1, False, 0.0, 0, call="1" * 64)
     file = run / "stages" / "train-tuned" / "completions.parquet"

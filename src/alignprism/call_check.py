@@ -187,7 +187,7 @@ def _run_units(folder: Path) -> Iterator[_Found]:
     yield from _verdict_units(folder, completions, places)
     for file in sorted((folder / "stages").glob("*/comparisons.parquet")):
         for judge, own in _by(_columns(file), "judge").items():
-            units = [_unit(row, "prompt_id", "completion_a", "completion_b", "order") for row in own]
+            units = _units(own, "prompt_id", "completion_a", "completion_b", "order")
             pairs = {unit.what[:3] for unit in units}
             yield (
                 f"{file.parent.name}/comparisons",
@@ -221,7 +221,7 @@ def _verdict_units(
             answered = [row for row in answered if places[row["id"]] in preferred]
         expected: set[tuple[Hashable, ...]] = {(row["id"],) for row in answered}
         for judge, own in _by(rows, "judge").items():
-            yield f"{stage}/{file.stem}", judge, [_unit(row, "completion_id") for row in own], expected
+            yield f"{stage}/{file.stem}", judge, _units(own, "completion_id"), expected
 
 
 def _completion(row: Mapping[str, Any], *, stored: bool) -> Unit:
@@ -230,8 +230,17 @@ def _completion(row: Mapping[str, Any], *, stored: bool) -> Unit:
     return Unit(place, calls, row.get("failure") or "", asked=place, needs_call=stored)
 
 
-def _unit(row: Mapping[str, Any], *names: str) -> Unit:
-    return Unit(tuple(row[name] for name in names), tuple(row.get("calls") or ()))
+def _units(rows: Sequence[Mapping[str, Any]], *names: str) -> list[Unit]:
+    """Verdicts or comparisons of one judge. One that is asked (some row names a call) decides nothing without a call."""
+    asked = any(row.get("calls") for row in rows)
+    return [
+        Unit(
+            tuple(row[name] for name in names),
+            tuple(row.get("calls") or ()),
+            needs_call=asked and (row.get("harm") or row.get("preferred")) not in ("undecidable", "tie", None),
+        )
+        for row in rows
+    ]
 
 
 def _by(rows: Iterable[dict[str, Any]], name: str) -> dict[str, list[dict[str, Any]]]:
@@ -243,7 +252,7 @@ def _by(rows: Iterable[dict[str, Any]], name: str) -> dict[str, list[dict[str, A
 
 _READ = (
     "id", "prompt_id", "model", "sample", "call", "failure", "calls", "completion_id", "judge", "completion_a",
-    "completion_b", "order",
+    "completion_b", "order", "harm", "preferred",
 )  # fmt: skip
 
 
