@@ -27,7 +27,7 @@ def calls_check(
         from alignprism.call_check import check_calls, shown
 
         found = check_calls(run)
-        lines = [("rows of", "by", "rows", "done once", "missing", "doubled", "failed")]
+        lines: list[tuple[str, ...]] = [("rows of", "by", "rows", "done once", "missing", "doubled", "failed")]
         for part in found.parts:
             counts = (part.rows, part.done, len(part.missing), len(part.doubled), len(part.failed))
             lines.append((part.place, part.by, *map(str, counts)))
