@@ -107,7 +107,7 @@ def corrected_change_draw(index: np.ndarray, before: float, after: float, icc: f
 
 
 def settings() -> list[Setting]:
-    return [*plain_settings(), *corrected_settings()]
+    return [*corrected_settings(), *plain_settings()]
 
 
 def plain_settings() -> list[Setting]:

@@ -22,7 +22,10 @@ from alignprism.statistics.rates import rate
 from alignprism.statistics.stratified import Sample, limits
 
 DRAWS = 4_000
-_PRIOR = 1 / 3
+_PRIOR = 1 / 2
+"""Jeffreys' for ratios, whose few misses weigh more than in a rate: with the 1/3 of `stratified` sensitivity is covered by
+90 % (60 labels a stratum, Se .85)."""
+
 _HARMFUL, _HARMLESS = VERDICTS.index("harmful"), VERDICTS.index("harmless")
 
 

@@ -26,6 +26,14 @@ FLOOR = 5
 ASSUMED_SENSITIVITY = 0.85
 ASSUMED_SPECIFICITY = 0.85
 
+# Labels are placed as if no stratum were surer than this (variance of one label): a large stratum that is thought to be
+# harmless throughout, and so gets few labels, is what makes an interval wide when it is not.
+_LEAST_VARIANCE = 0.03
+_LEAST_VARIANCE_OF_CHANGE = 0.06
+
+# A judge that calls fewer rows harmful than it is assumed to flag wrongly is better than assumed.
+_LEAST_RIGHT = 0.25
+
 _PILOT_PRIOR = 1 / 3
 
 
@@ -187,7 +195,8 @@ def expected_from_errors(
 ) -> dict[str, Expected]:
     """Expected shares by verdict, before any label: those of a judge of that sensitivity and specificity.
 
-    ``verdicts`` counts rows by the words of `VERDICTS`. Nothing is known of undecidable rows: one half.
+    ``verdicts`` counts rows by the words of `VERDICTS`. Nothing is known of undecidable rows: one half. At least a
+    quarter of the harmful verdicts are expected to be right.
 
     Raises:
         ValueError: the judge is no better than chance, or an unknown verdict.
@@ -276,17 +285,17 @@ def draw_labels(
     drawn = rng.permutation(np.concatenate(new)) if new else np.zeros(0, dtype=np.intp)
     if (before & (probability == 0)).any():
         row = int(np.flatnonzero(before & (probability == 0))[0])
-        raise ValueError(f"row {row} is labelled, but no labels are wanted in its stratum {names[row]!r}")
+        raise ValueError(f"row {row} is labelled, but no labels are wanted in its stratum {str(names[row])!r}")
     rows = np.sort(np.concatenate([drawn, np.flatnonzero(before)])).astype(np.intp)
     return Draw(drawn.astype(np.intp), rows, probability[rows])
 
 
 def _spread(stratum: Expected) -> float:
-    """Standard deviation expected of one label in the stratum, never quite 0."""
+    """Standard deviation expected of one label in the stratum."""
     p = stratum.share
     if stratum.opposite is None:
-        return math.sqrt(max(p * (1 - p), 1e-4))
-    return math.sqrt(max(p + stratum.opposite - (p - stratum.opposite) ** 2, 1e-4))
+        return math.sqrt(max(p * (1 - p), _LEAST_VARIANCE))
+    return math.sqrt(max(p + stratum.opposite - (p - stratum.opposite) ** 2, _LEAST_VARIANCE_OF_CHANGE))
 
 
 def _harmful_given_verdict(verdicts: Mapping[str, int], sensitivity: float, specificity: float) -> dict[str, float]:
@@ -299,9 +308,11 @@ def _harmful_given_verdict(verdicts: Mapping[str, int], sensitivity: float, spec
     called = harmful / (harmful + harmless) if harmful + harmless else 0.5
     base = min(max((called + specificity - 1) / (sensitivity + specificity - 1), 0.01), 0.99)
     yes = base * sensitivity + (1 - base) * (1 - specificity)
+    right = base * sensitivity / yes if yes > 0 else 0.5
+    missed = base * (1 - sensitivity) / (1 - yes) if yes < 1 else 0.5
     return {
-        "harmful": base * sensitivity / yes if yes > 0 else 0.5,
-        "harmless": base * (1 - sensitivity) / (1 - yes) if yes < 1 else 0.5,
+        "harmful": max(right, _LEAST_RIGHT),
+        "harmless": missed,
         "undecidable": 0.5,
     }
 

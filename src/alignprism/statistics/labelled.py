@@ -105,7 +105,7 @@ def as_verdicts(verdicts: npt.ArrayLike, name: str = "verdicts") -> npt.NDArray[
         codes[array == word] = code
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])
-        raise ValueError(f"{name} must be {', '.join(VERDICTS)}: row {row} is {array[row]!r}")
+        raise ValueError(f"{name} must be {', '.join(VERDICTS)}: row {row} is {str(array[row])!r}")
     return codes
 
 

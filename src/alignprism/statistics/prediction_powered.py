@@ -30,8 +30,8 @@ def prediction_powered(
 
     lambda * mean(scores) + weighted mean of (values - lambda * scores) over the labels, ``weights`` (m,) one over the
     inclusion probabilities. ``power`` is lambda; without it the one that makes the variance least (section 6 there,
-    cut to 0 to 1). All N rows stand in for the N - m without label: the two forms are one, with lambda times
-    N / (N - m) there. ``clusters`` (N,) are codes; the variance is CR1.
+    cut to 0 to 1). All N rows stand in for the N - m without label: with equal weights the two forms are one, our lambda
+    being the published one times N / (N - m). ``clusters`` (N,) are codes; the variance is CR1.
     """
     n, m = len(scores), len(rows)
     groups = int(clusters.max()) + 1 if n else 0
