@@ -106,8 +106,8 @@ def _show_import(outcome: Imported, out: Path) -> None:
     console.print(
         "rows: " + ", ".join(f"{count} {name}" for name, count in outcome.rows.items()), markup=False, highlight=False
     )
-    for reason, count in sorted(outcome.reasons.items(), key=lambda item: -item[1])[:10]:
-        console.print(f"set aside {count}: {reason}", markup=False, highlight=False)
+    for reason, times in sorted(outcome.reasons.items(), key=lambda item: -item[1])[:10]:
+        console.print(f"set aside {times}: {reason}", markup=False, highlight=False)
     if outcome.reasons:
         console.print(f"all with file and row: {out / SET_ASIDE}", markup=False, highlight=False)
     if outcome.not_read:
