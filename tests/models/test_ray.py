@@ -21,9 +21,19 @@ from alignprism.models.store import CallStore
 
 pytestmark = pytest.mark.slow
 
-ASKED = [Request(f"r{n}", f"{n}. {text}") for n in range(12) for text in tiny.PROMPTS[:10]]
-ASKED = [Request(f"{request.id}-{n % 10}", request.prompt) for n, request in enumerate(ASKED)]
-GREEDY = Decoding(max_new_tokens=16, batch_size=4)
+ASKED = [Request(f"{n}-{place}", f"{n}. {text}") for n in range(8) for place, text in enumerate(tiny.PROMPTS)]
+GREEDY = Decoding(max_new_tokens=12, batch_size=4)
+
+
+@pytest.fixture(autouse=True)
+def _threads_for_the_size() -> Iterator[None]:
+    """One thread: the nodes need the processors."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +114,13 @@ def test_a_node_that_dies_midway_costs_no_row_and_doubles_none(cluster: Any, tin
         outcomes = []
         for outcome in engine.complete(ASKED, GREEDY):
             outcomes.append(outcome)
-            if len(outcomes) == 24:
+            if len(outcomes) == 16:
                 cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
         answers = in_order(outcomes, ASKED)  # raises where one is missing or doubled
         assert all(isinstance(answer, Answer) for answer in answers)
         keys = log.read_text().split()
         assert len(keys) == len(set(keys)) == len(ASKED)
-        assert engine._crew.lost_workers >= 1
+        assert engine.lost_workers >= 1
         assert answers == in_order(engine.complete(ASKED, GREEDY), ASKED)
         assert log.read_text().split() == keys  # nothing was asked a second time
         local = tiny.engine(tiny_gemma)

@@ -91,6 +91,11 @@ class RayEngine:
         """How many workers have loaded the model."""
         return self._crew.ready
 
+    @property
+    def lost_workers(self) -> int:
+        """How many workers have died so far."""
+        return self._crew.lost_workers
+
     def negative_log_likelihood(self, pairs: Sequence[tuple[str, str]]) -> list[Likelihood]:
         """As `LocalEngine.negative_log_likelihood`."""
         return self._crew.ordered(LocalEngine.negative_log_likelihood, pairs, _SCORED_AT_ONCE)
