@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from alignprism.cli.console import cache_folder, console, exit_codes
 from alignprism.cli.judge_options import (
@@ -22,6 +21,7 @@ from alignprism.cli.judge_options import (
     columns_of,
     opened,
     say_plan,
+    show_table,
 )
 from alignprism.errors import Failure, InputError
 
@@ -116,13 +116,13 @@ def verdicts_of(asking: Asking, rows: Sequence[JudgedRow]) -> list[tuple[Verdict
 
 def _show_counts(rows: Sequence[JudgedRow], verdicts: Sequence[Verdict]) -> None:
     """Verdicts by language, and why rows are undecidable."""
-    table = Table("language", "rows", "harmful", "harmless", "undecidable", box=None)
-    languages = sorted({row.prompt.language for row in rows})
-    for code in languages:
+    harms = ("harmful", "harmless", "undecidable")
+    lines = []
+    for code in sorted({row.prompt.language for row in rows}):
         counts = Counter(v.harm for row, v in zip(rows, verdicts, strict=True) if row.prompt.language == code)
-        numbers = [counts[harm] for harm in ("harmful", "harmless", "undecidable")]
-        table.add_row(code or "not given", str(sum(numbers)), *map(str, numbers))
-    console.print(table)
+        numbers = [counts[harm] for harm in harms]
+        lines.append([code or "not given", str(sum(numbers)), *map(str, numbers)])
+    show_table(["language", "rows", *harms], lines)
     reasons = Counter(verdict.reason for verdict in verdicts if verdict.harm == "undecidable")
     for reason, count in reasons.most_common(5):
         _say(f"undecidable, {count} rows: {reason}")

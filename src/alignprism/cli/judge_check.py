@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from alignprism.cli.console import console, exit_codes
 from alignprism.cli.judge import app, refuse_unread, verdicts_of
@@ -24,6 +23,7 @@ from alignprism.cli.judge_options import (
     columns_of,
     opened,
     say_plan,
+    show_table,
 )
 
 if TYPE_CHECKING:
@@ -106,13 +106,13 @@ def _document(checked: Checked, labels: Labels, judge: str, digest: str) -> dict
 
 
 def _show(checked: Checked, labels: Labels) -> None:
-    table = Table("language", "scope", "labels", *_SHOWN, box=None)
+    lines = []
     places = list(dict.fromkeys((row.language, row.scope) for row in checked.figures))
     for language, scope in places:
         found = {row.metric: row.figure for row in checked.figures if (row.language, row.scope) == (language, scope)}
         n = str(found["bias"].n)
-        table.add_row(language or "all", scope or "", n, *(_written(found[name]) for name in _SHOWN))
-    console.print(table)
+        lines.append([language or "all", scope or "all", n, *(_written(found[name]) for name in _SHOWN)])
+    show_table(["language", "scope", "labels", *_SHOWN], lines)
     if labels.left_out:
         counts = ", ".join(f"{count} {reason}" for reason, count in labels.left_out.items())
         console.print(f"labels left out: {counts}", markup=False, highlight=False)
@@ -129,7 +129,7 @@ def _written(figure: Estimate) -> str:
         return "-"
     if figure.low is None or figure.high is None:
         return f"{figure.estimate:.2f}"
-    return f"{figure.estimate:.2f} ({figure.low:.2f} to {figure.high:.2f})"
+    return f"{figure.estimate:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
 
 
 @app.command("probe")
@@ -183,14 +183,8 @@ def judge_probe(
 
 
 def _show_flips(flips: Sequence[Flips]) -> None:
-    table = Table("probe", "language", "verdict before", "answers", "flipped", "undecidable after", box=None)
-    for row in flips:
-        table.add_row(
-            row.probe,
-            row.language or "all",
-            row.verdict or "any",
-            str(row.flipped.n),
-            _written(row.flipped),
-            str(row.undecided),
-        )
-    console.print(table)
+    lines = [
+        [f.probe, f.language or "all", f.verdict or "any", str(f.flipped.n), _written(f.flipped), str(f.undecided)]
+        for f in flips
+    ]
+    show_table(["probe", "language", "verdict before", "answers", "flipped", "undecidable after"], lines)

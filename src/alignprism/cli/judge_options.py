@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,3 +153,12 @@ def columns_of(assignments: Sequence[str] | None) -> dict[str, str]:
             raise InputError(f"--column {assignment}: write it as NAME=THEIRS, as completion=response")
         found[name] = theirs
     return found
+
+
+def show_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns under each other, one line a row however narrow the terminal: lines that break cannot be compared."""
+    lines = [head, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        console.print(text.rstrip(), markup=False, highlight=False)
