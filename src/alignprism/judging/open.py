@@ -145,7 +145,8 @@ def _rubric(settings: RubricSettings, opening: _Opening) -> RubricJudge:
 def _guard(settings: GuardSettings, opening: _Opening) -> HarmJudge:
     if settings.format != CLASSIFIER:
         entry = GENERATIVE[settings.format]
-        return GuardJudge(judge_name(settings), opening.engine(settings.model), entry, settings.threshold)
+        engine = opening.engine(settings.model)
+        return GuardJudge(judge_name(settings), engine, entry, settings.threshold, settings.log_probs)
     from alignprism.judging.classifier import load_classifier
     from alignprism.models.spec import ModelSpec, resolve
 

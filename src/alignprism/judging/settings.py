@@ -45,6 +45,10 @@ class GuardSettings(Part):
     model: ModelSettings
     format: str = Field(description="how the guard is asked and read; see `alignprism judge list`")
     threshold: float = Field(default=0.5, gt=0, lt=1, description="P(harmful) from which an answer is harmful")
+    log_probs: bool = Field(
+        default=True,
+        description="ask for the probability of the guard's word; false for servers that refuse such requests",
+    )
     harmful_labels: list[str] = Field(
         default=[], description="format `classifier`: its labels that mean harmful (empty: found by their names)"
     )
