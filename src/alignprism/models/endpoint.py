@@ -69,6 +69,7 @@ class EndpointEngine:
         if budget is not None and settings.price is None:
             raise InputError(f"model {name!r}: a cap on cost needs its price (price: {{input: ..., output: ...}})")
         self._probed: probe.Probed | None = None
+        self._digest = ""
         self._up = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"calls of {name}", daemon=True)
@@ -78,9 +79,9 @@ class EndpointEngine:
     @property
     def digest(self) -> str:
         """The identity of what answers (see `alignprism.models.probe`)."""
-        if self._probed is None:
+        if not self._digest:
             raise RuntimeError("an endpoint's identity is known once it is entered")
-        return self._probed.digest(self.settings)
+        return self._digest
 
     @property
     def served(self) -> str:
@@ -101,6 +102,7 @@ class EndpointEngine:
                     raise
                 self._say(f"{error} Stored answers of {known.served} are used; nothing new can be asked.")
                 self._probed = known
+            self._digest = self._probed.digest(self.settings)
         except BaseException:
             self.close()
             raise

@@ -30,6 +30,7 @@ from alignprism.models.store_file import StoreError, connect, folder_room, prepa
 __all__ = ["Call", "CallStore", "Purpose", "Served", "StoreError", "call_key"]
 
 _KEY_VERSION = 1
+_canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 _MAX_PARAMETERS = 500  # of one SQL statement; SQLite's own limit is higher, but not the same everywhere
 _ROOM = 2**17  # bytes; SQLite's log and its index want this much at once
 
@@ -101,7 +102,7 @@ class Served:
 def call_key(model_digest: str, rendered_prompt: str, decoding: Mapping[str, object], sample: int, seed: int) -> str:
     """sha256 (hex) over all that can change an answer: the model, the text it saw, how it was decoded, which sample."""
     parts = [_KEY_VERSION, model_digest, rendered_prompt, dict(decoding), sample, seed]
-    return hashlib.sha256(json.dumps(parts, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_canonical(parts).encode()).hexdigest()
 
 
 _READ = (

@@ -7,6 +7,8 @@ import json
 
 from alignprism.models.protocol import Asked
 
+_canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+
 
 def messages(prompt: Asked) -> list[dict[str, str]]:
     """A prompt as the ``messages`` of a chat request; a text is one user message."""
@@ -19,7 +21,7 @@ def rendered(prompt: Asked, plain: bool) -> str:
     """The text that stands for a prompt whose template is applied elsewhere: its turns as JSON, or itself if plain."""
     if plain:
         return f"plain\n{prompt}"
-    return "chat\n" + json.dumps(messages(prompt), ensure_ascii=False, sort_keys=True)
+    return "chat\n" + _canonical(messages(prompt))
 
 
 def sample_seed(seed: int, text: str, sample: int) -> int:
