@@ -27,7 +27,7 @@ from alignprism.errors import Failure, InputError
 
 if TYPE_CHECKING:
     from alignprism.judging.judged_file import JudgedRow
-    from alignprism.rows import Verdict
+    from alignprism.rows import Harm, Verdict
 
 app = typer.Typer(
     help="Judges of harm: what there is, judging any file, checking a judge against people.", no_args_is_help=True
@@ -116,7 +116,7 @@ def verdicts_of(asking: Asking, rows: Sequence[JudgedRow]) -> list[tuple[Verdict
 
 def _show_counts(rows: Sequence[JudgedRow], verdicts: Sequence[Verdict]) -> None:
     """Verdicts by language, and why rows are undecidable."""
-    harms = ("harmful", "harmless", "undecidable")
+    harms: tuple[Harm, ...] = ("harmful", "harmless", "undecidable")
     lines = []
     for code in sorted({row.prompt.language for row in rows}):
         counts = Counter(v.harm for row, v in zip(rows, verdicts, strict=True) if row.prompt.language == code)
