@@ -96,7 +96,8 @@ def test_rows_come_back_in_order_and_mistakes_are_raised_here(cluster: Any) -> N
     with Crew(_load) as crew:
         assert crew.ordered(_squares, range(10), 3) == [n**2 for n in range(10)]
         with pytest.raises(KeyError, match="7"):
-            list(crew.each(_mistake, [7]))
+            list(crew.each(_mistake, [7] * 9))
+        assert crew.ordered(_squares, range(5), 1) == [0, 1, 4, 9, 16]  # and the workers go on
     with Crew(_fail_load) as crew, pytest.raises(InputError, match="no such folder on this node"):
         list(crew.each(_square, [1]))
 

@@ -1,9 +1,9 @@
 """Workers over a Ray cluster: each loads something heavy once, and every batch of work gets exactly one result.
 
-Plain actors and not Ray Data, for three reasons that were tried. Its pool of actors ends with every execution, so that
-each call of a stage would load the model again. It binds a batch to one actor and retries it without end: a batch that
-kills its worker is tried for ever, and one whose node died waits until the node is given up (20 seconds and more) and its
-place is free elsewhere. And its input is a data set, not a stream that is read as work is done.
+Plain actors and not Ray Data (2.60), whose guarantees do not suffice. It retries a batch without end: one that kills its
+worker was tried 13 times in a minute, until it was stopped. The batches of a node that dies wait for a worker's restart,
+which needs a free place elsewhere (12 seconds where this takes 2). Its pool of actors ends with every execution, so that
+each call would load the model again, and its input is a data set, not a stream that is read as work is done.
 
 Here a batch is lost with its worker at once and goes to another one, a worker is replaced where the cluster has room, and
 a batch that cost `TRIES` workers is given up as `Lost`. Results are handed out on the driver, one writer for all.
@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -86,8 +86,7 @@ class Crew(Generic[Held]):
     """Workers that each hold what `load` returns. A context manager; workers start when they are first needed.
 
     `load` runs on the workers, is told the device ("cuda" where they have a GPU, else "cpu"), and must be picklable; what it
-    raises is raised here. Without a cluster one is started on
-    this machine, and ended with the crew.
+    raises is raised here. Without a cluster one is started on this machine, and ended with the crew.
 
     Raises
     ------
@@ -110,6 +109,7 @@ class Crew(Generic[Held]):
         self._wanted = 0
         self._connected = False
         self._quiet_since = time.monotonic()
+        self._failed_starts = 0
         self.lost_workers = 0
 
     # --- asking ------------------------------------------------------------------------------------------------------
@@ -145,8 +145,9 @@ class Crew(Generic[Held]):
                 for reference in self._finished(tasks):
                     yield from self._result(reference, tasks, again)
         finally:
-            for reference in tasks:
+            for reference, task in tasks.items():
                 self._ray.cancel(reference)
+                self._members[task.worker].tasks.remove(reference)
 
     def ordered(
         self, work: Callable[[Held, list[Row]], Sequence[Result]], rows: Sequence[Row], chunk: int
@@ -214,10 +215,11 @@ class Crew(Generic[Held]):
     @property
     def device(self) -> str:
         """Where the workers compute: "cuda" or "cpu". Connects, and starts no worker."""
-        return "cuda" if self._share()[1] else "cpu"
+        return "cuda" if self._share[1] else "cpu"
 
+    @cached_property
     def _share(self) -> tuple[float, float]:
-        """CPUs and GPUs of each worker."""
+        """CPUs and GPUs of each worker; the same for those that replace others, whatever nodes there are by then."""
         if not self._ray.is_initialized():
             self._connect()
         settings, resources = self._settings, [node["Resources"] for node in self._nodes()]
@@ -225,7 +227,7 @@ class Crew(Generic[Held]):
         if settings.cpus is not None:
             return settings.cpus, gpus
         workers_a_node = max((node.get("GPU", 0.0) for node in resources), default=0.0) / gpus if gpus else 1.0
-        least = min((node.get("CPU", 1.0) for node in resources if node.get("CPU")), default=1.0)
+        least = min((node["CPU"] for node in resources if node.get("CPU")), default=1.0)
         return max(1.0, least // max(1.0, workers_a_node)), gpus
 
     def _nodes(self) -> list[Any]:
@@ -234,7 +236,7 @@ class Crew(Generic[Held]):
     def _start(self) -> None:
         if self._wanted:
             return
-        _, gpus = self._share()
+        _, gpus = self._share
         held = int(sum(node["Resources"].get("GPU", 0.0) for node in self._nodes()) / gpus) if gpus else 0
         self._wanted = self._settings.workers or held or len(self._nodes())
         names = ", ".join(sorted({str(node["NodeManagerHostname"]) for node in self._nodes()}))
@@ -257,7 +259,7 @@ class Crew(Generic[Held]):
         self._connected = True
 
     def _hire(self) -> None:
-        cpus, gpus = self._share()
+        cpus, gpus = self._share
         # A lost worker is replaced here, where its work is sent elsewhere too; Ray must not do it a second time.
         remote = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_Worker)
         actor = remote.remote(self._load, "cuda" if gpus else "cpu")
@@ -295,13 +297,14 @@ class Crew(Generic[Held]):
             raise error.cause from error  # what is loaded cannot be loaded: no other worker could
         except self._ray.exceptions.RayError as error:
             self._dismiss(number)
-            self.lost_workers += 1
-            if self.lost_workers > TRIES * self._wanted:
+            self._failed_starts += 1
+            if self._failed_starts >= TRIES * self._wanted:
                 raise ClusterError(
-                    f"{self.lost_workers} workers were lost; the last said: {_first_line(error)}"
+                    f"{self._failed_starts} workers died while they started; the last said: {_first_line(error)}"
                 ) from error
         else:
             member.starting = None
+            self._failed_starts = 0
 
     def _dismiss(self, number: int) -> _Member:
         """Take a worker off the list and have a new one started; what it may still say is not heard."""
