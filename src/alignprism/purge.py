@@ -9,16 +9,25 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from alignprism.labels.store import labels_file
 from alignprism.models.store import CallStore
-from alignprism.rows import Completion, Pair, Prompt, read_rows, write_rows
+from alignprism.rows import Comparison, Completion, Label, Pair, Prompt, read_rows, write_rows
 from alignprism.run_folder import RunFolder, RunFolderError, now, read_manifest
 
 _TEXTS: dict[type[Any], tuple[str, ...]] = {
     Prompt: ("text", "reference", "explanation", "literal_translation", "semantic_translation"),
     Completion: ("text",),
     Pair: ("prompt", "chosen", "rejected"),
+    # What a judge or a person wrote about a text may repeat it.
+    Comparison: ("reason",),
+    Label: ("note",),
 }
-_FILES: dict[str, type[Any]] = {"prompts.parquet": Prompt, "completions.parquet": Completion, "pairs.parquet": Pair}
+_FILES: dict[str, type[Any]] = {
+    "prompts.parquet": Prompt,
+    "completions.parquet": Completion,
+    "pairs.parquet": Pair,
+    "comparisons.parquet": Comparison,
+}
 
 
 def purge_run(path: Path) -> int:
@@ -39,6 +48,8 @@ def purge_run(path: Path) -> int:
         row_type = _FILES.get(file.name)
         if row_type is not None:
             removed += _purge_file(file, row_type)
+    if labels_file(path).is_file():
+        removed += _purge_file(labels_file(path), Label)
     # Set aside as damaged, or left half written by a kill: not readable as rows, but texts all the same.
     for left in [*path.rglob("*.damaged*"), *path.rglob(".*.tmp")]:
         if left.is_file():
@@ -64,7 +75,7 @@ def _purge_file(file: Path, row_type: type[Any]) -> int:
 
 
 def _is_text(value: str | None) -> bool:
-    return value is not None and not value.startswith("sha256:")
+    return value is not None and value != "" and not value.startswith("sha256:")
 
 
 def _hash(value: str | None) -> str | None:

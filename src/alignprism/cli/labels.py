@@ -70,7 +70,9 @@ def labels_plan(
         drawn = draw(run, manifest, Draft(models, prompt_set or primary["set"], width, codes, seed, most))
         _say_needs(drawn)
         if not drawn.sheet:
-            say("Nothing to label: the labels that are there reach the width. No sheet was written.")
+            reached = all(need.reached for need in drawn.languages)
+            why = "the labels that are there reach the width" if reached else "everything is labelled already"
+            say(f"Nothing to label: {why}. No sheet was written.")
             return
         # The sheet first: a plan without its sheet would be an entry that nobody can fill in.
         instructions = write_sheet(out, drawn.sheet)

@@ -58,14 +58,21 @@ def labelled(
             for label in labels
             if label.completion_id in drawn
         )
-        # A call that got no answer can be labelled by nobody: it is in no plan, and in no figure of people.
+        # Where one of the plan's models gave no answer there is nothing to label: the prompt is in no plan, and in no figure
+        # of people, for none of them.
+        unanswered = {
+            (answer.prompt.id, answer.completion.sample)
+            for model in plan.models
+            for answer in answers.get(model, ())
+            if answer.completion.failure
+        }
         rows = {
             model: [
                 answer
                 for answer in answers.get(model, ())
                 if answer.prompt.set == plan.set
                 and answer.prompt.language in plan.languages
-                and not answer.completion.failure
+                and (answer.prompt.id, answer.completion.sample) not in unanswered
             ]
             for model in plan.models
         }
