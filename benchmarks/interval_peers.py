@@ -1,7 +1,7 @@
 """Intervals of truescore, cje-eval and ppi-python on given draws; run by `correction_widths` in a Python that has them.
 
-Run: ``PYTHON benchmarks/interval_peers.py DRAWN.npz ANSWERS.npz`` (pip install truescore==0.7.4 cje-eval==0.9.3
-ppi-python==0.2.3). Imports nothing of alignprism.
+Run: ``PYTHON benchmarks/interval_peers.py DRAWN.npz ANSWERS.npz`` (the packages of the extra ``bench-intervals``: truescore 0.7.4, cje-eval 0.9.3,
+ppi-python 0.2.3). Imports nothing of alignprism.
 """
 
 from __future__ import annotations

@@ -112,3 +112,14 @@ def test_a_weight_of_two_is_two_rows_for_kappa() -> None:
     again = cohen_kappa(*repeated)
     assert (weighted.estimate, weighted.low, weighted.high) == pytest.approx((again.estimate, again.low, again.high))
     assert weighted.estimate != pytest.approx(cohen_kappa(a, b, clusters).estimate)
+
+
+def test_calibration_takes_design_weights() -> None:
+    """Rows of the second bin drawn ten times as rarely count ten times."""
+    scores, labels = np.repeat([0.25, 0.85], 100), np.concatenate([np.arange(100) < 45, np.arange(100) < 85])
+    weights = np.repeat([1.0, 10.0], 100)
+    assert expected_calibration_error(scores, labels, weights=weights).estimate == pytest.approx(0.2 / 11)
+    first, second = calibration(scores, labels, weights=weights)
+    assert (first.weight, second.weight) == pytest.approx((1 / 11, 10 / 11))
+    with pytest.raises(ValueError, match="weights must be positive: row 0"):
+        calibration(scores, labels, weights=np.zeros(200))

@@ -24,13 +24,17 @@ from alignprism.statistics.rates import rate
 
 @dataclass(frozen=True, slots=True)
 class CalibrationBin:
-    """Scores between ``low`` and ``high``: how many, their mean, and the share of them that is true."""
+    """Scores between ``low`` and ``high``: how many, their mean, and the share of them that is true.
+
+    ``weight`` is the bin's share of all rows; with design weights that, the mean and the share true are weighted.
+    """
 
     low: float
     high: float
     n: int
     mean_score: float
     share_true: float
+    weight: float
 
 
 def auc(
@@ -146,36 +150,51 @@ def _rate_where(
     return rate(outcomes[rows], labels[rows], confidence) if rows.any() else nothing(0, 0, none)
 
 
-def calibration(scores: npt.ArrayLike, labels: npt.ArrayLike, bins: int = 10) -> tuple[CalibrationBin, ...]:
+def calibration(
+    scores: npt.ArrayLike, labels: npt.ArrayLike, bins: int = 10, weights: npt.ArrayLike | None = None
+) -> tuple[CalibrationBin, ...]:
     """The reliability table over ``bins`` equally wide bins of scores in 0 to 1; empty bins are left out.
 
+    ``weights`` (n,) are one over the inclusion probabilities, where the labelled rows were not drawn alike.
+
     Raises:
-        ValueError: a score outside 0 to 1, or no bins.
+        ValueError: a score outside 0 to 1, a weight that is not positive, or no bins.
     """
     values, truth = as_floats(scores, "scores"), as_bools(labels, "labels")
-    same_length(scores=values, labels=truth)
+    weight = np.ones(len(values)) if weights is None else as_floats(weights, "weights")
+    same_length(scores=values, labels=truth, weights=weight)
     if bins < 1:
         raise ValueError("bins must be at least 1")
     if ((values < 0) | (values > 1)).any():
         raise ValueError("scores must be probabilities between 0 and 1")
+    if (weight <= 0).any():
+        raise ValueError(f"weights must be positive: row {int(np.flatnonzero(weight <= 0)[0])} is not")
     place = np.minimum((values * bins).astype(np.intp), bins - 1)
+    total = float(weight.sum())
     return tuple(
         CalibrationBin(
-            int(k) / bins, (int(k) + 1) / bins, int(m.sum()), float(values[m].mean()), float(truth[m].mean())
+            int(k) / bins,
+            (int(k) + 1) / bins,
+            int(m.sum()),
+            float(np.average(values[m], weights=weight[m])),
+            float(np.average(truth[m], weights=weight[m])),
+            float(weight[m].sum()) / total,
         )
         for k in np.unique(place)
         for m in [place == k]
     )
 
 
-def expected_calibration_error(scores: npt.ArrayLike, labels: npt.ArrayLike, bins: int = 10) -> Estimate:
+def expected_calibration_error(
+    scores: npt.ArrayLike, labels: npt.ArrayLike, bins: int = 10, weights: npt.ArrayLike | None = None
+) -> Estimate:
     """Mean gap between score and share of true over the bins, weighted by rows (Guo et al. 2017, arXiv 1706.04599).
 
     It is biased upwards for few rows, so it carries no interval; the table of `calibration` belongs beside it.
     """
-    table = calibration(scores, labels, bins)
+    table = calibration(scores, labels, bins, weights)
     n = sum(row.n for row in table)
     if n == 0:
         return nothing(0, 0, "no rows")
-    error = sum(row.n * abs(row.mean_score - row.share_true) for row in table) / n
+    error = sum(row.weight * abs(row.mean_score - row.share_true) for row in table)
     return point_only(error, n, n, "biased upwards for few rows: no interval")
