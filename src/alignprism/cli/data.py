@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from alignprism.cli.console import console, exit_codes
-from alignprism.errors import InputError
+from alignprism.errors import Failure, InputError
+from alignprism.progress import ConsoleReporter
 
 if TYPE_CHECKING:
+    from alignprism.prompts.checking import Checked
+    from alignprism.prompts.findings import Findings
     from alignprism.prompts.imports import Imported
+
+SPLIT_NAMES = ("train", "dev", "test", "set aside")
 
 app = typer.Typer(help="Import, check, split and publish data sets.", no_args_is_help=True)
 
@@ -133,3 +139,220 @@ def data_export(
             lost = "" if equal == count else f"; {count - equal} lose columns that the format has no place for"
             console.print(f"{name}: {count} written, {equal} come back unchanged{lost}", markup=False, highlight=False)
         console.print(f"{out} written: {', '.join(exported.files)}", markup=False, highlight=False)
+
+
+@app.command("check")
+def data_check(
+    files: Annotated[list[Path], typer.Argument(help="Folders of `data import`, or files of prompts.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write all findings to this .parquet or .jsonl file.")
+    ] = None,
+    leaks: Annotated[
+        bool, typer.Option("--leaks/--no-leaks", help="Fail when a seed or a duplicate lies in two splits.")
+    ] = True,
+    near_cut: Annotated[
+        float, typer.Option("--near-cut", min=0.05, max=1, help="Similarity from which texts are near-duplicates.")
+    ] = 0.7,
+    embed_rows: Annotated[
+        int, typer.Option("--embed-rows", min=0, help="Rows compared across languages (about 40 a second); 0 for none.")
+    ] = 2000,
+    memory: Annotated[float, typer.Option("--memory", min=0.05, help="GB for the working arrays.")] = 1.0,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Processes that check rows.")] = 2,
+    fix: Annotated[
+        Path | None, typer.Option("--fix", help="Also write a new folder without rows that have an error or a double.")
+    ] = None,
+) -> None:
+    """Check prompts: language, labels, duplicates, personal data, hidden characters, balance, leaks. Changes nothing.
+
+    Exit code 1 when there is an error among the findings.
+    """
+    with exit_codes():
+        from alignprism.prompts.checking import Settings, check
+        from alignprism.prompts.findings import Findings
+        from alignprism.prompts.prompt_files import read_prompts
+
+        if out is not None and out.suffix not in (".parquet", ".jsonl"):
+            raise InputError(f"--out {out}: a name that ends in .parquet or .jsonl is expected")
+        settings = Settings(near_cut, embed_rows, int(memory * (1 << 30)), processes, leaks)
+        say = ConsoleReporter(console).say
+        with Findings(out) as findings:
+            outcome = check(read_prompts(files), findings, settings, say)
+        _show_findings(findings)
+        console.print(
+            f"{outcome.rows} prompts, {outcome.unreadable} rows unreadable; {outcome.embedded} compared across languages, "
+            f"{outcome.not_embedded} not",
+            markup=False,
+            highlight=False,
+        )  # fmt: skip
+        if fix is not None:
+            _write_fixed(files, findings, outcome, fix)
+        if findings.total("error"):
+            raise Failure(
+                f"{findings.total('error')} errors" + (f"; all findings: {out}" if out else "; --out FILE keeps all")
+            )
+
+
+def _show_findings(findings: Findings) -> None:
+    table = Table("check", "severity", "n", "first", box=None, pad_edge=False)
+    for check, severity, count in findings.by_check():
+        first = next((f for f in findings.first[check] if f.severity == severity), None)
+        where = f"{first.id or first.language}: {first.evidence}" if first is not None else ""
+        table.add_row(check, severity, str(count), escape(where))
+    console.print(table)
+
+
+def _write_fixed(files: list[Path], findings: Findings, outcome: Checked, fix: Path) -> None:
+    from alignprism.prompts.prompt_files import read_prompts
+    from alignprism.prompts.tables import TableWriter
+    from alignprism.rows import Prompt
+
+    if fix.exists():
+        raise InputError(f"--fix {fix}: exists; name a new folder")
+    fix.mkdir(parents=True, mode=0o700)
+    doubles = {row for _, row in outcome.exact}
+    number = dropped = 0
+    with TableWriter(fix / "prompts.parquet", Prompt) as table:
+        for read in read_prompts(files):
+            if not isinstance(read, tuple):
+                continue
+            file, row, prompt = read
+            if number in doubles or (file, row) in findings.erroneous:
+                dropped += 1
+            else:
+                table.write(prompt)
+            number += 1
+    console.print(f"{fix} written: {number - dropped} prompts, {dropped} left out", markup=False, highlight=False)
+
+
+@app.command("split")
+def data_split(
+    files: Annotated[list[Path], typer.Argument(help="Folders of `data import`, or files of prompts.")],
+    out: Out,
+    shares: Annotated[str, typer.Option("--shares", help="Share of each split.")] = "train=0.5,dev=0.125,test=0.375",
+    seed: Annotated[int, typer.Option("--seed", help="Another number draws another split.")] = 0,
+    previous: Annotated[
+        Path | None, typer.Option("--previous", help="An earlier split of older rows: they keep theirs.")
+    ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Fill every language, scope and category to its share (keep with --previous)."),
+    ] = False,
+    near_cut: Annotated[
+        float, typer.Option("--near-cut", min=0.05, max=1, help="Similarity from which texts stay together.")
+    ] = 0.7,
+    embed_rows: Annotated[
+        int, typer.Option("--embed-rows", min=0, help="Rows compared across languages (about 40 a second); 0 for none.")
+    ] = 0,
+) -> None:
+    """Draw train, dev and test by seed cluster: translations, rephrasings and near-duplicates stay together."""
+    with exit_codes():
+        from alignprism.prompts.split import read_shares
+        from alignprism.prompts.splitting import split_files
+
+        done = split_files(files, out, read_shares(shares), seed, previous, exact, near_cut, embed_rows)
+        table = Table("language", "scope", *SPLIT_NAMES, box=None, pad_edge=False)
+        for (code, scope), counts in done.by_language_and_scope().items():
+            table.add_row(code, scope, *(str(counts.get(name, 0)) for name in SPLIT_NAMES))
+        console.print(table)
+        console.print(
+            f"{out} written: {done.rows} prompts in {done.clusters} clusters, {done.bridges} set aside", markup=False,
+            highlight=False,
+        )  # fmt: skip
+
+
+@app.command("transform")
+def data_transform(
+    files: Annotated[list[Path], typer.Argument(help="Folders of `data import`, or files of prompts.")],
+    out: Out,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", help="romanised-hi, romanised-ar, sr-latin, sr-cyrillic, code-mixed; several with commas."
+        ),
+    ] = "romanised-hi,romanised-ar,sr-latin,sr-cyrillic,code-mixed",
+) -> None:
+    """Write robustness slices by rule: prompts in another script or mixed with English, with the seeds of the originals."""
+    with exit_codes():
+        from collections import Counter
+
+        from alignprism.prompts.prompt_files import read_prompts
+        from alignprism.prompts.tables import TableWriter
+        from alignprism.prompts.transforms import TRANSFORMS, transformed
+        from alignprism.rows import Prompt
+
+        names = [name.strip() for name in to.split(",") if name.strip()]
+        unknown = next((name for name in names if name not in TRANSFORMS), None)
+        if unknown is not None or not names:
+            raise InputError(f"--to {unknown or to}: accepted: {', '.join(TRANSFORMS)}")
+        if out.exists():
+            raise InputError(f"{out} exists; name a new folder")
+        out.mkdir(parents=True, mode=0o700)
+        counts: Counter[str] = Counter()
+        with TableWriter(out / "prompts.parquet", Prompt) as table:
+            for read in read_prompts(files):
+                if isinstance(read, tuple):
+                    for made in transformed([read[2]], names):
+                        counts[made.id.rpartition("~")[2]] += 1
+                        table.write(made)
+        for name in names:
+            console.print(f"{name}: {counts[name]} prompts", markup=False, highlight=False)
+        console.print(f"{out} written", markup=False, highlight=False)
+
+
+@app.command("publish")
+def data_publish(
+    folder: Annotated[Path, typer.Argument(help="A folder that `data import` or `data split` wrote.")],
+    out: Out,
+    name: Annotated[str, typer.Option("--name", help="Name of the data set.")],
+    form: Annotated[
+        str, typer.Option("--format", help="parquet, aya, trl (both JSON lines), or datasets.")
+    ] = "parquet",
+    about: Annotated[Path | None, typer.Option("--about", help="Text file with a description for the card.")] = None,
+    canary: Annotated[str, typer.Option("--canary", help="An own canary string; a new one is made without.")] = "",
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Publish the rows that may be, without the others.")
+    ] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--include-synthetic", help="Also rows that a model rephrased from red-team seeds.")
+    ] = False,
+    password_file: Annotated[
+        Path | None,
+        typer.Option("--password-file", help="Encrypt the texts into data.zip with this file's first line."),
+    ] = None,
+) -> None:
+    """Write a folder to upload: data, card with the hub's metadata, canary. Refused where a row must not be published."""
+    with exit_codes():
+        from alignprism.prompts.checking import Settings, check
+        from alignprism.prompts.findings import Findings
+        from alignprism.prompts.prompt_files import read_prompts
+        from alignprism.prompts.publish import FORMS, new_canary, publish
+        from alignprism.prompts.tables import read_folder
+
+        chosen = next((known for known in FORMS if known == form), None)
+        if chosen is None:
+            raise InputError(f"--format {form}: accepted: {', '.join(FORMS)}")
+        password = _password(password_file)
+        if password is not None and chosen == "datasets":
+            raise InputError("--password-file goes with parquet, aya or trl: a datasets folder cannot be encrypted")
+        tables = read_folder(folder)
+        with Findings(None) as findings:
+            if tables["prompts"]:
+                check(read_prompts([folder]), findings, Settings(embed_rows=0))
+        rows = publish(
+            tables, out, name, chosen, canary or new_canary(name), synthetic=synthetic, leave_out=leave_out,
+            password=password, findings=findings, about=about.read_text(encoding="utf-8") if about is not None else "",
+        )  # fmt: skip
+        said = ", ".join(f"{count} {kind}" for kind, count in rows.items())
+        console.print(f"{out} written: {said}; read README.md before you upload it", markup=False, highlight=False)
+
+
+def _password(file: Path | None) -> bytes | None:
+    if file is None:
+        return None
+    try:
+        first = file.read_text(encoding="utf-8").partition("\n")[0].strip()
+    except OSError as error:
+        raise InputError(f"--password-file {file}: cannot be read ({error.strerror})") from error
+    if len(first) < 12:
+        raise InputError(f"--password-file {file}: the first line is the password; 12 characters or more")
+    return first.encode()

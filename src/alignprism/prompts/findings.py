@@ -40,6 +40,8 @@ class Findings:
     def __init__(self, path: Path | None) -> None:
         self.counts: Counter[tuple[str, Severity]] = Counter()
         self.first: dict[str, list[Finding]] = {}
+        self.erroneous: set[tuple[str, int]] = set()
+        """File and row of every error, for those who want the other rows."""
         self._path = path
         self._table = TableWriter(path, Finding) if path is not None and path.suffix == ".parquet" else None
         self._lines: TextIO | None = None
@@ -62,6 +64,8 @@ class Findings:
     def add(self, finding: Finding) -> None:
         """Take one finding."""
         self.counts[(finding.check, finding.severity)] += 1
+        if finding.severity == "error":
+            self.erroneous.add((finding.file, finding.row))
         shown = self.first.setdefault(finding.check, [])
         if len(shown) < self.SHOWN:
             shown.append(finding)
