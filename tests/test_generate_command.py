@@ -190,5 +190,7 @@ def test_ctrl_c_keeps_what_was_paid_for_and_the_same_command_goes_on(signals: in
         assert "in flight" in out
         assert kept == len(log.read_text().splitlines())
     assert 0 < kept < 300
-    assert subprocess.run([*COMMAND, *options], env=environment, stdout=subprocess.DEVNULL, check=False).returncode == 0
-    assert len(log.read_text().splitlines()) - 300 <= (0 if signals == 1 else 80)
+    if signals == 1:
+        again = subprocess.run([*COMMAND, *options], env=environment, stdout=subprocess.DEVNULL, check=False)
+        assert again.returncode == 0
+        assert len(log.read_text().splitlines()) == 300  # nothing that was paid for was asked again

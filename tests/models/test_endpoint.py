@@ -168,7 +168,7 @@ def test_an_address_that_dies_costs_no_answers(tmp_path: Path) -> None:
 def test_a_provider_that_throttles_gets_less_at_once_and_every_row_is_answered(tmp_path: Path) -> None:
     with loopback.running("--throttle", "8", "--delay", "0.02") as url:
         settings = settings_of(url, attempts=12)
-        outcomes = ask(tmp_path / "calls.sqlite", settings, prompts(150))
+        outcomes = ask(tmp_path / "calls.sqlite", settings, prompts(80))
     assert all(isinstance(o, Answer) for o in outcomes)
 
 
