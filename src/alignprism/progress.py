@@ -68,7 +68,7 @@ class ConsoleReporter:
     ) -> Callable[[int, int], None]:
         """A bar; the function returned is called with (done, total).
 
-        `detail` gives what else there is to say, such as an engine's tally (failures, cost); with it the rate is shown too.
+        Rate and time left are shown; `detail` gives what else there is to say, such as an engine's tally (failures, cost).
         """
         self.close()
         rate = Rate(time.monotonic())
@@ -90,7 +90,7 @@ class ConsoleReporter:
             if self._live is None or self._task is None:
                 return
             rate.add(time.monotonic(), done)
-            words = "" if detail is None else _listed(rate.words(done, done), str(detail()))
+            words = _listed(rate.words(done, done), "" if detail is None else str(detail()))
             self._live.update(self._task, completed=done, total=total, detail=words)
             if done >= total:
                 self.close()
@@ -106,7 +106,7 @@ class ConsoleReporter:
             rate.add(now, done)
             if now - last >= _LINE_SECONDS:
                 last = now
-                words = "" if detail is None else _listed(rate.words(done, total), str(detail()))
+                words = _listed(rate.words(done, total), "" if detail is None else str(detail()))
                 self.say(f"      {title}: {done} of {total}" + (f", {words}" if words else ""))
 
         return advance
