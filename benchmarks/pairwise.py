@@ -1,6 +1,6 @@
 """Do the intervals of pairwise figures hold, and is Bradley-Terry the oracle's? Seeded simulation.
 
-Run: ``python benchmarks/pairwise.py [--repetitions 1000]``. A line per setting; the last line is one JSON object:
+Run: ``python benchmarks/pairwise.py [--repetitions 1000] [--groups 24 48 96 200]``. A line per setting; the last line is one JSON object:
 ``coverage`` (nominal 95 %, by figure and setting), ``none`` (share of samples without an interval), ``worst``, ``best`` and ``mean`` of each figure,
 ``bradley_terry_difference`` (largest difference from statsmodels' logistic regression), ``length_bias`` (how far the raw and
 the length-controlled win rate are from the truth when the judge favours length), ``seconds``.
@@ -50,10 +50,10 @@ def truths(quality: float, spread: float, length: float) -> tuple[float, float, 
     return TIES / 2 + (1 - TIES) * decided, decided, TIES / 2 + (1 - TIES) * equal
 
 
-def win_rate_settings(repetitions: int) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+def win_rate_settings(repetitions: int, counts: list[int]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     found: dict[str, dict[str, float]] = {"ties half": {}, "ties dropped": {}, "equal length": {}, "none": {}}
     bias = {"raw": 0.0, "length-controlled": 0.0}
-    grid = itertools.product((24, 48, 96, 200), (1, 4), (0.0, 1.2), (0.0, 1.5))
+    grid = itertools.product(counts, (1, 4), (0.0, 1.2), (0.0, 1.5))
     for groups, size, quality, length in grid:
         spread = 0.8 if size > 1 else 0.0
         truth = truths(quality, spread, length)
@@ -73,7 +73,7 @@ def win_rate_settings(repetitions: int) -> tuple[dict[str, dict[str, float]], di
             found[key][name] = round(float(share), 3)
         found["none"][name] = round(float(1 - given.min() / repetitions), 3)
         print(name, {k: found[k][name] for k in found}, flush=True)
-        if groups == 200 and length:
+        if groups == max(counts) and length:
             bias["raw"] = max(bias["raw"], abs(truth[0] - truth[2]))
             bias["length-controlled"] = max(bias["length-controlled"], abs(float(np.mean(controlled)) - truth[2]))
     return found, {key: round(value, 4) for key, value in bias.items()}
@@ -95,11 +95,11 @@ def played(
     return a, b, np.where(rng.random(len(rows)) < TIES, 0.0, won), index
 
 
-def strength_settings(repetitions: int) -> dict[str, float]:
+def strength_settings(repetitions: int, counts: list[int]) -> dict[str, float]:
     found = {}
     given = {"base": 0.0, "dpo": 1.1, "merged": 0.9, "sft": 0.4}
     # With ties half, the fitted log odds are those of the expected share.
-    for groups in (12, 24, 48, 96):
+    for groups in counts:
         rng = np.random.default_rng([SEED, groups])
         truth = _expected(given)
         hits = 0
@@ -157,10 +157,12 @@ def large() -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=1000)
-    repetitions = parser.parse_args().repetitions
-    found, bias = win_rate_settings(repetitions)
+    parser.add_argument("--groups", type=int, nargs="+", default=[24, 48, 96, 200], help="numbers of clusters")
+    options = parser.parse_args()
+    repetitions = options.repetitions
+    found, bias = win_rate_settings(repetitions, options.groups)
     none = found.pop("none")
-    coverage = {**found, "strength": strength_settings(repetitions)}
+    coverage = {**found, "strength": strength_settings(repetitions, options.groups)}
     print(
         json.dumps(
             {
