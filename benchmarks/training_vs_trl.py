@@ -46,7 +46,7 @@ from alignprism.training.reference import Reference
 
 LANGUAGES = ("en", "es", "fr", "de", "it")
 GEMMA = "embedded:gemma-3-270m"
-CASES = ("large_vocab", "gemma", "sft", "ablation", "positions", "sweep", "scaling")
+CASES = ("large_vocab", "large_vocab_long", "gemma", "sft", "ablation", "positions", "sweep", "scaling")
 STOCK_STEPS = 3
 TRL_MAX_LENGTH = 1024
 Figures = dict[str, Any]
@@ -117,6 +117,22 @@ def with_random_ids(examples: Iterable[Example], vocabulary: int, seed: int = 0)
         replace(e, prompt_ids=ids(e.prompt_ids), chosen_ids=ids(e.chosen_ids), rejected_ids=ids(e.side("rejected")))
         for e in examples
     ]
+
+
+def natural_lengths(examples: Sequence[Example], seed: int = 0) -> list[Example]:
+    """Both answers of a pair as long as two real answers of its language that ended by themselves.
+
+    The rejected answers of the data do not say how long answers are: most were cut at the same number of tokens.
+    """
+    draw = random.Random(seed)
+    lengths: dict[str, list[int]] = {}
+    for example in examples:
+        lengths.setdefault(example.language, []).append(len(example.chosen_ids))
+
+    def answer(example: Example) -> tuple[int, ...]:
+        return (3,) * draw.choice(lengths[example.language])
+
+    return [replace(e, chosen_ids=answer(e), rejected_ids=answer(e)) for e in examples]
 
 
 def short_rows(count: int, vocabulary: int, seed: int = 0) -> list[Example]:
@@ -345,7 +361,7 @@ def main() -> None:
                 result[case] = ablation(training_side(case, pairs, scratch, quick=quick), repeat)
             else:
                 side = training_side(case, pairs, scratch, quick=quick)
-                stock = case != "sft"
+                stock = case not in ("sft", "large_vocab_long")
                 result[case] = versus(case, side, repeat, forward_rows=arguments.trl_forward_rows, stock=stock)
     result["machine"] = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "system": platform.machine()}
     result["versions"] = {name: version(name) for name in ("torch", "transformers", "trl", "peft", "accelerate")}
@@ -354,10 +370,17 @@ def main() -> None:
 
 
 def training_side(case: str, pairs: Sequence[Example], scratch: Path, *, quick: bool) -> Side:
-    """Our side of a case that trains."""
-    random_model = case in ("large_vocab", "ablation")
-    count, limit = (8, 48) if quick else ({"large_vocab": 64, "ablation": 32}.get(case, 24), 256)
-    examples = sample(cut(pairs, limit), count)
+    """Our side of a case that trains.
+
+    The random model gets the lengths of real answers (``natural_lengths``) up to 512 tokens, and in ``large_vocab_long``
+    those of the pairs as they are, up to 256.
+    """
+    random_model = case in ("large_vocab", "large_vocab_long", "ablation")
+    natural = case in ("large_vocab", "ablation")
+    count, limit = (
+        (8, 48) if quick else ({"large_vocab": 64}.get(case, 32 if random_model else 24), 256 + 256 * natural)
+    )
+    examples = sample(cut(natural_lengths(pairs) if natural else pairs, limit), count)
     method = "sft" if case == "sft" else "dpo"
     rank = 0 if random_model or case == "gemma_full" else 16
     rate = 1e-4 if random_model else 1e-5 if case == "gemma_full" else 2e-4

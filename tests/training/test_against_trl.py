@@ -102,4 +102,5 @@ def test_three_dpo_steps_equal_trl(
     saved = load_file(tmp_path / "ours" / "model" / "model.safetensors")
     for name, parameter in trainer.model.state_dict().items():
         if name in saved:
-            assert torch.allclose(saved[name], parameter, atol=1e-5), name
+            # Adam divides by the gradient's size: where that is next to nothing, rounding moves a weight by a share of a step.
+            assert torch.allclose(saved[name], parameter, atol=RATE / 20), name

@@ -8,7 +8,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignprism.training.batches import epoch_batches, micro_batches
+from alignprism.training.batches import HeadCost, epoch_batches, micro_batches
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=80)
 
@@ -45,6 +45,16 @@ def test_the_cut_is_the_cheapest_there_is(lengths: list[int], cost: int) -> None
         for cuts in itertools.combinations(range(1, len(ordered)), size)
     )
     assert _cost(micro_batches(range(len(lengths)), lengths, 10**6, cost), lengths, cost) == cheapest
+
+
+def test_a_head_that_would_run_twice_is_given_fewer_tokens_where_that_is_cheaper() -> None:
+    lengths, tokens = [100] * 4, [80] * 4
+    dear = HeadCost(kept_tokens=160, again=5.0, tokens=tokens)
+    assert [len(p) for p in micro_batches(range(4), lengths, 10**6, 64, dear)] == [2, 2]
+    cheap = HeadCost(kept_tokens=160, again=0.05, tokens=tokens)
+    assert [len(p) for p in micro_batches(range(4), lengths, 10**6, 64, cheap)] == [4]
+    nothing_fits = HeadCost(kept_tokens=10, again=5.0, tokens=tokens)
+    assert [len(p) for p in micro_batches(range(4), lengths, 10**6, 64, nothing_fits)] == [4]
 
 
 def test_the_order_follows_the_rows_not_their_place_in_the_file() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 FORWARD_COST = 64
 """What starting a forward costs, in positions: below it, saving padding by one more forward does not pay."""
@@ -27,24 +28,49 @@ def epoch_batches(
     return sorted(batches, key=lambda batch: _draw(seed, epoch, "batch", *(ids[row] for row in batch)))
 
 
+@dataclass(frozen=True, slots=True)
+class HeadCost:
+    """What a trainable head costs: it runs a second time when a forward has more completion tokens than can be kept.
+
+    ``again`` is what that takes for one token, in positions of the layers below the head; ``tokens`` hold the completion
+    tokens of each row.
+    """
+
+    kept_tokens: int
+    again: float
+    tokens: Sequence[int] = ()
+
+    def of(self, tokens: int) -> float:
+        """Positions that one forward pays for its completion tokens."""
+        return self.again * tokens if tokens > self.kept_tokens else 0.0
+
+
 def micro_batches(
-    rows: Sequence[int], lengths: Sequence[int], token_budget: int, forward_cost: int = FORWARD_COST
+    rows: Sequence[int],
+    lengths: Sequence[int],
+    token_budget: int,
+    forward_cost: int = FORWARD_COST,
+    head: HeadCost | None = None,
 ) -> list[tuple[int, ...]]:
     """Cut a batch into forwards of at most `token_budget` padded positions (but at least one row), longest first.
 
     ``lengths`` hold what one row takes. Of all cuts of the rows in order of length the cheapest is taken: padded
-    positions, plus `forward_cost` positions for every forward (what starting one costs).
+    positions, plus `forward_cost` positions for every forward (what starting one costs), plus the `head`'s.
     """
     ordered = sorted(rows, key=lambda row: (-lengths[row], row))
     # best[k] is the cost of the first k rows and where their last forward starts.
-    best: list[tuple[int, int]] = [(0, 0)]
+    best: list[tuple[float, int]] = [(0, 0)]
     for end in range(1, len(ordered) + 1):
         choices = []
+        tokens = 0
         for start in range(end - 1, -1, -1):
             positions = (end - start) * lengths[ordered[start]]
             if positions > token_budget and end - start > 1:
                 break
-            choices.append((best[start][0] + positions + forward_cost, start))
+            if head is not None:
+                tokens += head.tokens[ordered[start]]
+            second = 0.0 if head is None else head.of(tokens)
+            choices.append((best[start][0] + positions + forward_cost + second, start))
         best.append(min(choices))
     cuts, end = [], len(ordered)
     while end:

@@ -14,12 +14,36 @@ A LoRA adapter on the head adds a low-rank term to the logits, W h + b + U l wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+
+class Buffers:
+    """Memory for logits that is used again and again, on a CPU.
+
+    Fresh memory of this size comes from the system page by page, which there takes as long as the product that fills it.
+    On other devices torch's own allocator keeps what was freed.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[Tensor] = []
+
+    def take(self, rows: int, columns: int, device: torch.device) -> Tensor:
+        """Uninitialised float32 memory of shape (rows, columns)."""
+        while self._free:
+            found = self._free.pop()
+            if found.shape == (rows, columns):
+                return found
+        return torch.empty(rows, columns, dtype=torch.float32, device=device)
+
+    def give(self, buffer: Tensor) -> None:
+        """Hand memory back; its holder must not use it any more."""
+        if buffer.device.type == "cpu":
+            self._free.append(buffer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +54,15 @@ class HeadForm:
     cap: float | None = None
     chunk_bytes: int = 128 * 2**20
     keep_bytes: int = 512 * 2**20
+    buffers: Buffers = field(default_factory=Buffers, compare=False)
+
+    def chunk_rows(self, vocabulary: int) -> int:
+        """Rows of one chunk of logits."""
+        return max(1, self.chunk_bytes // (4 * vocabulary))
+
+    def kept_rows(self, vocabulary: int) -> int:
+        """Completion tokens of one forward up to which a trainable head runs once, because its gradients are kept."""
+        return self.keep_bytes // (4 * vocabulary)
 
 
 def completion_log_probs(
@@ -74,17 +107,22 @@ class _CompletionLogProbs(torch.autograd.Function):
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         trainable_head = need_weight or need_bias or any(ctx.needs_input_grad[5:])
         frozen_head = need_hidden and not trainable_head
-        keep = trainable_head and hidden.shape[0] * weight.shape[0] * 4 <= form.keep_bytes
+        keep = trainable_head and hidden.shape[0] <= form.kept_rows(weight.shape[0])
         log_probs = hidden.new_empty(hidden.shape[0], dtype=torch.float32)
         slopes = torch.empty_like(hidden) if frozen_head else None
-        kept: list[Tensor] = []
-        for part in _chunks(hidden.shape[0], weight.shape[0], form.chunk_bytes):
+        kept: list[tuple[Tensor, Tensor]] = []
+        for part in _chunks(hidden.shape[0], form.chunk_rows(weight.shape[0])):
             head = _Head(weight, bias, form, None if low is None else low[part], up)
-            log_probs[part], gradient = _chunk(hidden[part], targets[part], head, with_gradient=frozen_head or keep)
+            buffer = head.buffer(hidden)
+            log_probs[part], gradient = _chunk(
+                hidden[part], targets[part], head, buffer, with_gradient=frozen_head or keep
+            )
+            if keep and gradient is not None:
+                kept.append((buffer, gradient))
+                continue
             if slopes is not None and gradient is not None:
                 slopes[part] = (gradient.to(weight.dtype) @ weight).to(hidden.dtype)
-            elif gradient is not None:
-                kept.append(gradient)
+            form.buffers.give(buffer)
         ctx.form, ctx.kept = form, kept
         rest = () if frozen_head else (hidden, weight, bias, targets, low, up)
         ctx.save_for_backward(slopes, *rest)
@@ -103,12 +141,13 @@ class _CompletionLogProbs(torch.autograd.Function):
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if wanted[2] else None
         d_low = torch.empty_like(low) if wanted[3] else None
         d_up = torch.zeros_like(up, dtype=torch.float32) if wanted[4] else None
-        for number, part in enumerate(_chunks(hidden.shape[0], weight.shape[0], ctx.form.chunk_bytes)):
+        for number, part in enumerate(_chunks(hidden.shape[0], ctx.form.chunk_rows(weight.shape[0]))):
             if ctx.kept:
-                gradient, ctx.kept[number] = ctx.kept[number], None
+                (buffer, gradient), ctx.kept[number] = ctx.kept[number], None
             else:
                 head = _Head(weight, bias, ctx.form, None if low is None else low[part], up)
-                gradient = _chunk(hidden[part], targets[part], head, with_gradient=True)[1]
+                buffer = head.buffer(hidden)
+                gradient = _chunk(hidden[part], targets[part], head, buffer, with_gradient=True)[1]
             gradient.mul_(outer[part, None])
             if d_hidden is not None:
                 d_hidden[part] = (gradient.to(weight.dtype) @ weight).to(hidden.dtype)
@@ -120,6 +159,7 @@ class _CompletionLogProbs(torch.autograd.Function):
                 d_low[part] = (gradient.to(up.dtype) @ up).to(low.dtype)
             if d_up is not None:
                 d_up.addmm_(gradient.T, low[part].float())
+            ctx.form.buffers.give(buffer)
         return (
             d_hidden,
             None if d_weight is None else d_weight.to(weight.dtype),
@@ -141,39 +181,50 @@ class _Head:
     low: Tensor | None
     up: Tensor | None
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        values = (hidden.to(self.weight.dtype) @ self.weight.T).float()
+    def buffer(self, hidden: Tensor) -> Tensor:
+        """Memory for one chunk's logits."""
+        vocabulary = self.weight.shape[0]
+        return self.form.buffers.take(self.form.chunk_rows(vocabulary), vocabulary, hidden.device)
+
+    def logits(self, hidden: Tensor, out: Tensor) -> Tensor:
+        """The head's output (m, v) before scale and cap, float32, written to `out`."""
+        if self.weight.dtype == torch.float32:
+            torch.mm(hidden.float(), self.weight.T, out=out)
+        else:
+            out.copy_(hidden.to(self.weight.dtype) @ self.weight.T)
         if self.low is not None and self.up is not None:
-            values += (self.low.to(self.up.dtype) @ self.up.T).float()
+            out += (self.low.to(self.up.dtype) @ self.up.T).float()
         if self.bias is not None:
-            values += self.bias
-        return values
+            out += self.bias
+        return out
 
 
-def _chunks(rows: int, vocabulary: int, chunk_bytes: int) -> list[slice]:
-    size = max(1, chunk_bytes // (4 * vocabulary))
+def _chunks(rows: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
-def _chunk(hidden: Tensor, targets: Tensor, head: _Head, *, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+def _chunk(
+    hidden: Tensor, targets: Tensor, head: _Head, buffer: Tensor, *, with_gradient: bool
+) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities ``(m,)`` and, on request, their gradients with respect to the head's output ``(m, v)``.
 
-    Works in place on one ``(m, v)`` buffer, because at this size every copy costs as much as a whole layer.
+    Works in `buffer`, which the gradients may lie in, because at this size every copy costs as much as a whole layer.
     """
-    form, logits = head.form, head.logits(hidden)
+    form, logits = head.form, head.logits(hidden, buffer[: len(hidden)])
     if form.scale != 1.0:
         logits *= form.scale
     if form.cap is not None:
         logits.div_(form.cap).tanh_().mul_(form.cap)
     slope = 1 - (logits / form.cap) ** 2 if form.cap is not None and with_gradient else None
     index = targets[:, None]
-    logits -= logits.amax(-1, keepdim=True)
-    chosen = logits.gather(-1, index)
-    total = logits.exp_().sum(-1, keepdim=True)
-    log_probs = (chosen - total.log()).squeeze(-1)
+    chosen, top = logits.gather(-1, index), logits.amax(-1, keepdim=True)
+    # One fused pass, several times as fast as subtracting, exp and sum; the largest probability is 1 / that sum. In place
+    # on a CPU only, where each row is read before it is written; the kernels of other devices promise nothing of the kind.
+    probabilities = torch.softmax(logits, -1, out=logits if logits.device.type == "cpu" else None)
+    log_probs = (chosen - top + probabilities.amax(-1, keepdim=True).log()).squeeze(-1)
     if not with_gradient:
         return log_probs, None
-    gradient = logits.div_(-total)
+    gradient = probabilities.neg_()
     gradient.scatter_add_(-1, index, torch.ones_like(index, dtype=gradient.dtype))
     if slope is not None:
         gradient *= slope

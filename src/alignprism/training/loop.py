@@ -40,7 +40,7 @@ from alignprism.training.held_out import HeldOut
 from alignprism.training.plan import Plan, make_plan, run_identity
 from alignprism.training.plan import training_steps as training_steps
 from alignprism.training.reference import Reference
-from alignprism.training.scorer import Scorer, why_not_shared
+from alignprism.training.scorer import Scorer, head_cost, why_not_shared
 from alignprism.training.step import run_step
 
 RESULT_FILE = "training.json"
@@ -119,7 +119,7 @@ def train(
     """
     accelerator = Accelerator(log_with=list(config.trackers) or None, project_dir=str(out))
     check_strategy(accelerator)
-    plan = make_plan(config, examples, tokenizer, reference, why_not_shared(model))
+    plan = make_plan(config, examples, tokenizer, reference, why_not_shared(model), head_cost(model, config))
     identity = run_identity(plan, start_digest)
     finished = _finished(out, identity)
     if finished is not None:

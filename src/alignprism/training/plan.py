@@ -9,11 +9,11 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from alignprism.training.batches import epoch_batches, micro_batches
+from alignprism.training.batches import HeadCost, epoch_batches, micro_batches
 from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.examples import Example, sequences
 from alignprism.training.layout import Batch, collate, collate_shared
@@ -29,7 +29,7 @@ class Plan:
 
     ``batches`` hold row numbers, one entry per optimiser step; ``languages`` are those of the trained rows, sorted.
     ``unshared`` says why the two sides of a pair do not share
-    a row; None means that they do.
+    a row; None means that they do. ``head`` is what a trainable head costs; None where it is frozen.
     """
 
     config: TrainConfig
@@ -41,6 +41,7 @@ class Plan:
     pad_id: int
     reference: Reference | None
     unshared: str | None
+    head: HeadCost | None = None
 
     @property
     def steps(self) -> int:
@@ -50,7 +51,7 @@ class Plan:
     def forwards(self, rows: Sequence[int]) -> list[tuple[int, ...]]:
         """The forwards that a batch is cut into."""
         config = self.config
-        return micro_batches(rows, self.positions, config.micro_batch_tokens, config.forward_cost)
+        return micro_batches(rows, self.positions, config.micro_batch_tokens, config.forward_cost, self.head)
 
     def layout(self, examples: Sequence[Example]) -> Batch:
         """Rows as tensors; for pairs all chosen sides come first, then all rejected ones."""
@@ -87,8 +88,9 @@ def make_plan(
     tokenizer: PreTrainedTokenizerBase,
     reference: Reference | None,
     unshared: str | None = None,
+    head: HeadCost | None = None,
 ) -> Plan:
-    """Check that the rows can be trained on and lay out every step.
+    """Check that the rows can be trained on and lay out every step. `head` needs no tokens: those of the rows are put in.
 
     Raises
     ------
@@ -128,7 +130,9 @@ def make_plan(
     pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
     kept_reference = reference if config.preference else None
     languages = sorted({example.language for example in trained})
-    return Plan(config, trained, held_out, positions, batches, languages, pad_id, kept_reference, unshared)
+    if head is not None:
+        head = replace(head, tokens=[sum(len(c) for _, c in sequences(config, example)) for example in trained])
+    return Plan(config, trained, held_out, positions, batches, languages, pad_id, kept_reference, unshared, head)
 
 
 def _positions(config: TrainConfig, example: Example, *, shared: bool) -> int:

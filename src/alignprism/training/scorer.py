@@ -7,6 +7,7 @@ is what ``Accelerator.prepare`` gets. SFT and DPO both consume its output; nothi
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from alignprism.training.batches import HeadCost
 from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.head import HeadForm, completion_log_probs
 from alignprism.training.layout import PADDING, Batch, allowed
@@ -52,8 +54,10 @@ class Scorer(nn.Module):
             )
         if self.causal.base_model is self.causal:
             raise TrainingError(f"{type(self.causal).__name__} has no base model apart from its head")
-        sizes = {} if config is None else {"chunk_bytes": config.head_bytes, "keep_bytes": config.head_keep_bytes}
-        self.form = HeadForm(scale=_scale(self.causal), cap=_cap(self.causal), **sizes)
+        form = HeadForm(scale=_scale(self.causal), cap=_cap(self.causal))
+        if config is not None:
+            form = replace(form, chunk_bytes=config.head_bytes, keep_bytes=config.head_keep_bytes)
+        self.form = form
         self.router = _router(self.causal)
 
     @property
@@ -122,6 +126,22 @@ def why_not_shared(model: PreTrainedModel) -> str | None:
     if attention not in ("sdpa", "eager"):
         return f"attention implementation {attention!r} takes no dense mask"
     return None
+
+
+def head_cost(model: PreTrainedModel, config: TrainConfig) -> HeadCost | None:
+    """What running the head a second time would cost in this training; None where the head stays frozen.
+
+    In parameters, since every one costs the same two operations a position and direction: the head's against three times
+    those of the layers below it (forward, and backward to states and weights); an embedding only looks up.
+    """
+    head = model.get_output_embeddings().weight
+    frozen = not config.lora_head if config.lora_rank else not head.requires_grad
+    if frozen:
+        return None
+    tables = {id(head), id(model.get_input_embeddings().weight)}
+    below = sum(p.numel() for p in model.parameters() if id(p) not in tables)
+    form = HeadForm(keep_bytes=config.head_keep_bytes)
+    return HeadCost(form.kept_rows(head.shape[0]), head.numel() / (3 * max(below, 1)))
 
 
 def check_against_logits(
