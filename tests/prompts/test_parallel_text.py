@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from alignprism.errors import InputError
-from alignprism.prompts.parallel import drawn, read_parallel
+from alignprism.prompts.parallel import drawn, parallel_of, read_parallel
+from alignprism.rows import Prompt
 
 
 def flores(folder: Path, lines: int = 3) -> Path:
@@ -45,6 +47,12 @@ def test_own_files(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text("id,language,text,english\n7,Hindi,नमस्ते,Hello\n7,fra,Bonjour,Hello\n", encoding="utf-8")
     assert [(r.id, r.language, r.seed_id) for r in read_parallel(path)] == [("hi:7", "hi", "7"), ("fr:7", "fr", "7")]
+
+
+def test_prompts_with_translations_are_parallel_text() -> None:
+    with_one = Prompt("p1", "नमस्ते", "hi", "general", "test", "s1", semantic_translation="Hello")
+    without, english = replace(with_one, id="p2", semantic_translation=None), replace(with_one, id="p3", language="en")
+    assert [(r.id, r.english, r.seed_id) for r in parallel_of([with_one, without, english])] == [("p1", "Hello", "s1")]
 
 
 def test_what_is_drawn_is_the_same_sentence_in_every_language(tmp_path: Path) -> None:

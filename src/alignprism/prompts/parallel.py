@@ -16,7 +16,7 @@ from pathlib import Path
 from alignprism.errors import InputError
 from alignprism.languages import UnknownLanguage, find_language
 from alignprism.records import read_records
-from alignprism.rows import content_id
+from alignprism.rows import Prompt, content_id
 
 _PAIR = re.compile(r"(?P<stem>.+\.(?P<code>[a-z]{2,3})-eng)\.(?P=code)(?P<gz>\.gz)?")
 _SINGLE = re.compile(r"(?P<code>[a-z]{2,3}(?:_[A-Z][a-z]{3})?)\.(?:dev|devtest|test|txt)(?:\.gz)?")
@@ -57,6 +57,15 @@ def read_parallel(path: Path, languages: Collection[str] | None = None) -> list[
             raise InputError(f"{path}: sentence id {row.id!r} occurs twice in {row.language}; ids must be unique")
         seen.add(row.id)
     return kept
+
+
+def parallel_of(prompts: Sequence[Prompt]) -> list[ParallelText]:
+    """The prompts that have an English translation by people (``semantic_translation``), as an import of parallel text makes them."""
+    return [
+        ParallelText(row.id, row.language, row.text, row.semantic_translation, row.seed_id, row.source)
+        for row in prompts
+        if row.semantic_translation and row.language != _ENGLISH
+    ]
 
 
 def drawn(texts: Sequence[ParallelText], per_language: int, seed: int) -> list[ParallelText]:
