@@ -169,9 +169,9 @@ def test_ratio_limits_are_fiellers_when_the_limits_are_symmetric() -> None:
 
 @pytest.mark.parametrize(("before", "after", "size"), [(0.4, 0.2, 1), (0.1, 0.045, 1), (0.4, 0.4, 4)])
 def test_it_covers(before: float, after: float, size: int) -> None:
-    """600 samples: 400 rows, 100 labels placed by the planner's allocation, harm and change alike within a seed."""
+    """300 samples: 400 rows, 100 labels placed by the planner's allocation, harm and change alike within a seed."""
     rng = np.random.default_rng([int(before * 100), int(after * 100), size])
-    clusters, hits, reps = np.arange(400) // size, 0, 600
+    clusters, hits, reps = np.arange(400) // size, 0, 300
     for _ in range(reps):
         seed_harm = np.repeat(rng.random(400 // size), size)
         own = rng.random(400)
@@ -187,4 +187,4 @@ def test_it_covers(before: float, after: float, size: int) -> None:
         labels = [drawn_labels(drawn.rows, truth[drawn.rows], drawn.inclusion_probabilities) for truth in (a, b)]
         found = corrected_change(judged_a, judged_b, clusters, *labels, rng, resamples=5).corrected
         hits += found.low <= after - before <= found.high
-    assert 0.93 <= hits / reps <= 0.985, hits / reps
+    assert 0.925 <= hits / reps <= 0.987, hits / reps

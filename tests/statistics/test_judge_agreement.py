@@ -94,7 +94,7 @@ def test_what_cannot_be_said_has_a_reason() -> None:
 
 
 def test_sensitivity_covers_from_few_labels() -> None:
-    hits, reps = np.zeros(2), 300
+    hits, reps = np.zeros(2), 200
     for seed in range(reps):
         truth, verdicts = judged(100 + seed, rows=600)
         labels = by_verdict(truth, verdicts, 60, seed)

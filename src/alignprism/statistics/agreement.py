@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special, stats
 
 from alignprism.statistics.clusters import as_bools, as_floats, cluster_index, linearised_variance, same_length, totals
 from alignprism.statistics.estimate import (
@@ -63,7 +63,7 @@ def auc(
         return point_only(area, n, groups, "the classes do not overlap: no variance to build an interval from")
     influence = totals(index, groups, (placement - area) / np.where(truth, positives, negatives))[:, 0]
     error = math.sqrt(linearised_variance(influence)) / (area * (1 - area))
-    half = float(stats.t.isf((1 - confidence) / 2, groups - 1)) * error
+    half = -float(special.stdtrit(groups - 1, (1 - confidence) / 2)) * error
     if half == 0:
         return point_only(area, n, groups, "no variation between clusters")
     logit = math.log(area / (1 - area))
@@ -120,7 +120,7 @@ def cohen_kappa(
     error = math.sqrt(linearised_variance(influence))
     if error < 1e-12:
         return point_only(kappa, n, groups, "no variation between clusters")
-    half = float(stats.t.isf((1 - confidence) / 2, groups - 1)) * error
+    half = -float(special.stdtrit(groups - 1, (1 - confidence) / 2)) * error
     return enclosing(kappa, kappa - half, kappa + half, n, groups, "t, linearised, clustered", within=(-1, 1))
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special, stats
 
 from alignprism.statistics.clusters import (
     Floats,
@@ -144,8 +144,8 @@ def _robust_t(sums: Floats, n: int, confidence: float, within: tuple[float, floa
     if error <= abs(mean) * 1e-12:
         # Nothing varies between clusters: a width of zero would be a promise that the sample cannot make.
         return point_only(mean, n, groups, "no variation between clusters")
-    half = float(stats.t.isf((1 - confidence) / 2, groups - 1)) * error
-    p_value = 2 * float(stats.t.sf(abs(mean) / error, groups - 1))
+    half = -float(special.stdtrit(groups - 1, (1 - confidence) / 2)) * error
+    p_value = 2 * float(special.stdtr(groups - 1, -abs(mean) / error))
     return enclosing(
         mean,
         mean - half,
@@ -180,8 +180,8 @@ def _bonett_price(
     effective = bounded_effective_size(n, robust, (up + down - change**2) / n, sums[:, 1]) / unlabelled
     up, down = (up * effective + 1) / (effective + 2), (down * effective + 1) / (effective + 2)
     error = math.sqrt((up + down - (up - down) ** 2) / (effective + 2))
-    half = float(stats.t.isf((1 - confidence) / 2, groups - 1)) * error
-    p_value = 2 * float(stats.t.sf(abs(up - down) / error, groups - 1))
+    half = -float(special.stdtrit(groups - 1, (1 - confidence) / 2)) * error
+    p_value = 2 * float(special.stdtr(groups - 1, -abs(up - down) / error))
     return enclosing(
         change, up - down - half, up - down + half, n, groups, f"Bonett-Price t on {groups - 1} df, {design}",
         within=(-1, 1), p_value=p_value,

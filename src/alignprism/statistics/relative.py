@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from alignprism.statistics.clusters import (
     Floats,
@@ -143,7 +143,7 @@ def _log_ratio_t(found: _Ratio, confidence: float) -> Estimate:
     error = math.sqrt(linearised_variance(influence)) / found.ratio
     if error <= 1e-12:
         return point_only(found.ratio - 1, found.n, found.clusters, "no variation between clusters")
-    factor = math.exp(float(stats.t.isf((1 - confidence) / 2, found.clusters - 1)) * error)
+    factor = math.exp(-float(special.stdtrit(found.clusters - 1, (1 - confidence) / 2)) * error)
     name = f"t on {found.clusters - 1} df, log ratio, cluster-robust"
     return enclosing(found.ratio - 1, found.ratio / factor - 1, found.ratio * factor - 1, found.n, found.clusters, name)
 
