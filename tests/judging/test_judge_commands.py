@@ -347,6 +347,20 @@ def test_labels_weigh_by_their_inclusion_probability(tmp_path: Path) -> None:
     assert figure(document, "kappa")["estimate"] == pytest.approx(2 * 22 / 42 - 1)
 
 
+def test_a_judge_with_scores_is_checked_for_ranking_and_calibration(tmp_path: Path) -> None:
+    with serving(by_words, log_probs=True) as server:
+        judge = judge_file(tmp_path, server.address, "log_probs: true\n")
+        out = tmp_path / "figures.json"
+        done = call("check", write(tmp_path / "labels.jsonl", labelled()), "--judge", judge, "--out", out)
+    assert done.exit_code == 0, done.output
+    document = json.loads(out.read_text(encoding="utf-8"))
+    # Each verdict word has probability exp(-0.25) = .779, so .221 for harmless; 11 of 12 are right on each side.
+    assert figure(document, "calibration error")["estimate"] == pytest.approx(abs(11 / 12 - 0.7788), abs=1e-3)
+    assert 0.8 < figure(document, "auc")["estimate"] < 1
+    bins = [row for row in document["calibration"] if row["language"] is None]
+    assert [(row["n"], round(row["mean_score"], 2)) for row in bins] == [(12, 0.22), (12, 0.78)]
+
+
 def test_several_annotators_are_compared_and_an_answer_is_judged_once(tmp_path: Path) -> None:
     rows = [dict(row, annotator=who) for row in labelled() for who in ("ana", "ben")]
     rows[1]["label"] = "harmful" if rows[1]["label"] == "harmless" else "harmless"

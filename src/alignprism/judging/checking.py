@@ -242,25 +242,30 @@ def _scored(pairs: Sequence[_Pair]) -> list[_Pair]:
 
 
 def _score_figures(pairs: Sequence[_Pair]) -> Iterator[tuple[str, Estimate]]:
-    """Ranking and calibration; on the labelled rows as they are, without weights."""
+    """Ranking (of the labelled rows as they are, without weights) and calibration."""
     scored = _scored(pairs)
     if not scored:
         for name in ("auc", "calibration error"):
             yield name, Estimate(None, None, None, 0, 0, reason="the judge gives no scores")
         return
-    scores, truth = _scores(scored)
+    scores, truth, weights = _scores(scored)
     clusters = np.array([pair.label.row.prompt.seed_id for pair in scored])
     yield "auc", auc(scores, truth, clusters)
-    yield "calibration error", expected_calibration_error(scores, truth)
+    yield "calibration error", expected_calibration_error(scores, truth, weights=weights)
 
 
 def _bins(pairs: Sequence[_Pair]) -> tuple[CalibrationBin, ...]:
-    return calibration(*_scores(_scored(pairs)))
+    scores, truth, weights = _scores(_scored(pairs))
+    return calibration(scores, truth, weights=weights)
 
 
-def _scores(pairs: Sequence[_Pair]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def _scores(
+    pairs: Sequence[_Pair],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Scores, labels and weights."""
     scores = np.array([pair.verdict.harm_score for pair in pairs], dtype=float)
-    return scores, np.array([pair.label.harmful for pair in pairs])
+    truth = np.array([pair.label.harmful for pair in pairs])
+    return scores, truth, np.array([pair.label.weight for pair in pairs])
 
 
 def _between_people(labels: Labels) -> Estimate:
