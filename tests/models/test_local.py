@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from alignprism.models import units
+from alignprism.models import template, units
 from alignprism.models.local import LocalEngine
 from alignprism.models.protocol import Answer, Decoding, Failed, Message, Outcome, Request, in_order
 from alignprism.models.store import CallStore
@@ -46,17 +47,17 @@ def test_a_conversation_is_shown_through_the_chat_template(engine: LocalEngine) 
     text = "<bos>User: Name a river.\nAssistant:\nLoire<eos>\nUser: Another?\nAssistant:\n"
     ids = engine.tokenizer(text, add_special_tokens=False)["input_ids"]
     (answer,) = _answers(engine, [Request("c", turns)], Decoding(max_new_tokens=6))
-    assert answer.text == engine.tokenizer.decode(_until_end(engine, _greedy(engine, ids, 6)))
+    assert answer.text == template.decode(engine.tokenizer, _until_end(_greedy(engine, ids, 6)))
 
 
 def test_a_plain_prompt_is_continued_as_it_stands(engine: LocalEngine) -> None:
     ids = [engine.tokenizer.bos_token_id, *engine.tokenizer("The river", add_special_tokens=False)["input_ids"]]
     plain, chat = _answers(engine, [Request("p", "The river", plain=True), Request("q", "The river")])
-    assert plain.text == engine.tokenizer.decode(_until_end(engine, _greedy(engine, ids, 24)), skip_special_tokens=True)
+    assert plain.text == template.decode(engine.tokenizer, _until_end(_greedy(engine, ids, 24)))
     assert plain.text != chat.text
 
 
-def _until_end(engine: LocalEngine, ids: list[int]) -> list[int]:
+def _until_end(ids: list[int]) -> list[int]:
     return ids[: ids.index(1)] if 1 in ids else ids  # 1 is <eos>
 
 
@@ -78,7 +79,10 @@ def test_a_stop_string_ends_the_answer_and_is_no_part_of_it(engine: LocalEngine,
         assert answer.text == other.text.split(stop)[0]
         assert answer.truncated == (other.truncated and stop not in other.text)
         if stop in other.text:
-            assert answer.n_tokens == len(answer.text.encode())
+            (request,) = (request for request in tiny.requests() if request.id == answer.request_id)
+            ids = _greedy(engine, template.prompt_ids(engine.tokenizer, request.prompt), answer.n_tokens)
+            assert template.decode(engine.tokenizer, ids) == answer.text
+            assert template.decode(engine.tokenizer, ids[:-1]) != answer.text or not ids
 
 
 def _plain_part(text: str) -> str:
@@ -108,6 +112,15 @@ def test_log_probs_are_those_of_the_models_own_distribution(engine: LocalEngine,
             logits = engine.model(torch.tensor([[*prompt, *answer]])).logits[0].double().log_softmax(-1)
         expected = [float(logits[len(prompt) + n - 1, token]) for n, token in enumerate(answer)]
         assert written.log_probs == pytest.approx(expected, abs=1e-4)
+
+
+def test_log_probs_and_their_tokens_come_back_from_the_store(engine: LocalEngine, tmp_path: Path) -> None:
+    decoding = Decoding(max_new_tokens=6, log_probs=True)
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        stored = LocalEngine(engine.model, engine.tokenizer, "tiny", "d", store)
+        first = _answers(stored, tiny.requests(), decoding)
+        assert _answers(stored, tiny.requests(), decoding) == first == _answers(engine, tiny.requests(), decoding)
+    assert all(len(answer.tokens or ()) == len(answer.log_probs or ()) == answer.n_tokens for answer in first)
 
 
 def test_log_probs_stay_with_the_kept_tokens_of_a_stopped_answer(engine: LocalEngine) -> None:
@@ -181,13 +194,13 @@ def test_without_memory_for_all_rows_fewer_are_decoded_at_once(
     asked = [*tiny.requests(), Request("big", "y" * 230)]
     with CallStore(tmp_path / "calls.sqlite") as store:
         stored = LocalEngine(engine.model, engine.tokenizer, "tiny", "d", store)
-        outcomes = tiny.complete(stored, asked, Decoding(max_new_tokens=24, batch_size=16))
+        outcomes = tiny.complete(stored, asked, Decoding(max_new_tokens=4, batch_size=16))
         assert max(small_memory) > 240  # it did run out
         (failed,) = _only(outcomes, Failed).values()
         assert isinstance(failed, Failed)
         assert (failed.request_id, failed.reason) == ("big", "out of memory")
         assert len(store) == len(tiny.PROMPTS)
-        again = tiny.complete(stored, asked, Decoding(max_new_tokens=24, batch_size=16))
+        again = tiny.complete(stored, asked, Decoding(max_new_tokens=4, batch_size=16))
     small_memory.clear()
     assert again == outcomes
 
@@ -198,10 +211,8 @@ def test_without_memory_for_all_rows_fewer_are_decoded_at_once(
 @pytest.mark.parametrize("decoding", [Decoding(max_new_tokens=30), tiny.SAMPLED], ids=["greedy", "sampled"])
 def test_rows_that_join_late_are_answered_as_if_alone(engine: LocalEngine, decoding: Decoding) -> None:
     """Two rows at a time: most prompts join a batch that is under way, with other widths and a full sliding window."""
-    from dataclasses import replace
-
     alone = [_answers(engine, [request], decoding) for request in tiny.requests()]
-    for size in (2, 3, 8, 64):
+    for size in (2, 7):
         together = _answers(engine, tiny.requests(), replace(decoding, batch_size=size))
         assert together == [answer for answers in alone for answer in answers]
 

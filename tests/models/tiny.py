@@ -65,6 +65,7 @@ def write_gemma(folder: Path, seed: int = 0) -> Path:
         layer_types=["sliding_attention", "full_attention"] * 2,
         max_position_embeddings=512,
         initializer_range=0.3,
+        tie_word_embeddings=False,  # tied and untrained, it would say the last token again and again
         pad_token_id=0,
         eos_token_id=1,
         bos_token_id=2,

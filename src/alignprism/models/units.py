@@ -212,6 +212,7 @@ class Asking:
             prompt_tokens=prompt_tokens,
             completion_tokens=written.n_tokens,
             log_probs=written.log_probs,
+            tokens=written.tokens,
         )
 
     def _failure(self, key: str, reason: Reason, detail: str, seconds: float = 0.0) -> Call:
@@ -226,4 +227,6 @@ class Asking:
 def _outcome(call: Call, request: Request, sample: int) -> Outcome:
     if call.status == "failed":
         return Failed(request.id, sample, call.error, call.detail, call.key)  # type: ignore[arg-type]
-    return Answer(request.id, sample, call.text, call.n_tokens, call.truncated, call=call.key, log_probs=call.log_probs)
+    return Answer(
+        request.id, sample, call.text, call.n_tokens, call.truncated, False, call.key, call.log_probs, call.tokens
+    )
