@@ -102,8 +102,8 @@ def test_a_dry_run_says_everything_and_writes_nothing(bench: Bench, tmp_path: Pa
     assert said.out.count("to do") == 13
     assert "Training dpo-sft" in said.out and "Verdicts on base" in said.out
     assert "model calls" in said.out and "minutes" in said.out
-    assert "test prompts to base (on this machine)" in said.out
-    assert "test prompts and completions to e5-harm-v1 (on this machine)" in said.out
+    assert "test prompts to base on this machine:" in said.out
+    assert "test prompts and completions to e5-harm-v1 on this machine:" in said.out
     assert "Nothing was done." in said.out
 
 

@@ -26,7 +26,7 @@ from alignprism.models.identity import weights_digest
 from alignprism.models.settings import ModelSettings
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
 from alignprism.prompts.select import select_prompts
-from alignprism.rows import Prompt, content_id, write_atomic
+from alignprism.rows import Comparison, Completion, Prompt, Verdict, content_id, read_rows, write_atomic
 from alignprism.run_folder import RunFolder, open_run, read_manifest
 from alignprism.study import Study, StudyError, dump, load
 from alignprism.study.families import members
@@ -117,7 +117,7 @@ def _judge_entries(
         found["preference"] = stages.judge_entry(study.judges.as_settings("preference"), digest_of, prompts)
     found["evaluation"] = stages.judge_entry(study.judges.as_settings("evaluation"), digest_of, prompts)
     if study.judges.pairwise is not None:
-        found["pairwise"] = stages.pairwise_entry(study.judges.pairwise, digest_of)
+        found["pairwise"] = stages.pairwise_entry(study.judges.pairwise, digest_of, prompts)
     return found
 
 
@@ -173,6 +173,36 @@ def stage_key(stage: Stage, run: RunFolder) -> str:
     return content_id(STAGE_VERSION, stage.name, stage.settings, inputs)
 
 
+def forget_failures(layout: Plan) -> list[str]:
+    """Forget the stages whose calls partly failed, so that running asks for what is missing again; answers are kept.
+
+    Returns the names of these stages.
+    """
+    manifest = layout.run.manifest
+    found = []
+    for stage in layout.stages:
+        file = layout.run.stage_folder(stage.name) / "completions.parquet"
+        if stage.name in manifest["stages"] and stage.name.startswith(("complete:", "translate:")) and file.is_file():
+            if any(row.failure for row in read_rows(file, Completion)):
+                found.append(stage.name)
+        elif stage.name in manifest["stages"] and _unanswered_judgements(layout.run, stage.name):
+            found.append(stage.name)
+    for name in found:
+        del manifest["stages"][name]
+    return found
+
+
+def _unanswered_judgements(run: RunFolder, stage: str) -> bool:
+    """Whether a judge's call got no answer: its row is undecidable for a reason that says nothing of the text."""
+    folder = run.stage_folder(stage)
+    if stage.startswith(("judge:", "prefer:")) and (folder / "verdicts.parquet").is_file():
+        return any(row.reason.startswith("no reply") for row in read_rows(folder / "verdicts.parquet", Verdict))
+    if stage.startswith("compare:") and (folder / "comparisons.parquet").is_file():
+        rows = read_rows(folder / "comparisons.parquet", Comparison)
+        return any(row.reason.startswith(("no reply", "no answer")) for row in rows)
+    return False
+
+
 def pending(layout: Plan) -> list[Stage]:
     """The stages that running would do: not done, or behind one that is not."""
     todo: list[Stage] = []
@@ -186,14 +216,20 @@ def pending(layout: Plan) -> list[Stage]:
     return todo
 
 
-def execute(layout: Plan, reporter: Reporter) -> Outcome:
-    """Do what is missing, in order. Interrupting loses at most the batch or step in hand."""
+def execute(layout: Plan, reporter: Reporter, *, retry_failed: bool = False) -> Outcome:
+    """Do what is missing, in order. Interrupting loses at most the batch or step in hand.
+
+    With `retry_failed` calls that got no answer are missing too.
+    """
     outcome = Outcome()
     run, study = layout.run, layout.study
     with _locked(run.path):
         # Another process may have worked here since the plan was made.
         run.manifest = read_manifest(run.path / "manifest.json")
         _freeze(layout)
+        if retry_failed:
+            for name in forget_failures(layout):
+                reporter.say(f"{name}: calls that got no answer are asked again")
         write_atomic(run.path / "study.yaml", dump(study).encode())
         context = replace(layout.context, run=run, say=reporter.say, progress=reporter.progress)
         for number, stage in enumerate(layout.stages, 1):

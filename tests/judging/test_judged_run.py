@@ -236,6 +236,25 @@ def test_a_lost_stage_is_made_again_from_the_call_store(
     assert (copy / "stages" / "judge-other" / "verdicts.parquet").read_bytes() == good
 
 
+def test_failed_calls_are_asked_again_only_when_that_is_wanted(
+    run: Path, bench: Bench, server: JudgeServer, folder: Path, tmp_path: Path
+) -> None:
+    copy = copy_of(run, tmp_path / "run")
+    before = len(server.shown)
+    server.say = lambda text: say(text) or "A friendly word about the garden."
+    try:
+        said = bench.call("run", write_study(folder, bench, server.address), "--run", copy, "--retry-failed")
+    finally:
+        server.say = say
+    assert said.code == 0, said.all
+    assert "complete:served: calls that got no answer are asked again" in said.out
+    rows = read_rows(copy / "stages" / "complete-served" / "completions.parquet", Completion)
+    assert not [row for row in rows if row.failure]
+    failed = 7 + 1 + 4  # those calls, the verdict on the new answer, and comparisons of it
+    assert 0 < len(server.shown) - before <= failed
+    assert bench.call("calls", "check", copy).code == 0
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +289,27 @@ def test_a_budget_is_held_before_and_during_a_run(
     assert "budget.max_cost: 0.0001 dollars, but the calls may cost up to" in said.err
 
 
+def test_a_judge_without_a_template_in_a_language_is_told_before_anything_is_paid_for(
+    bench: Bench, server: JudgeServer, folder: Path, tmp_path: Path
+) -> None:
+    before = len(server.shown)
+    file = write_study(
+        folder,
+        bench,
+        server.address,
+        lambda text: text.replace("kind: rubric", "kind: rubric\n    prompt_language: target").replace(
+            "[hi, ar, sr, tl]", "[de]"
+        ),
+    )
+    rows = [{"text": "Sag etwas Freundliches", "language": "de", "split": "test"}]
+    (folder / "de.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    said = refused(
+        bench, file, tmp_path / "run", "--set", "data.redteam=de.jsonl", "--set", "evaluation.translation.data=null"
+    )
+    assert said.code == 2 and "no template in de" in said.err
+    assert len(server.shown) == before
+
+
 def test_a_server_that_is_down_is_told_before_anything_is_computed(bench: Bench, folder: Path, tmp_path: Path) -> None:
     said = refused(bench, write_study(folder, bench, "http://127.0.0.1:9/v1"), tmp_path / "run")
     assert said.code == 1 and "cannot be reached" in said.err
@@ -300,7 +340,7 @@ def human(row: dict[str, str]) -> str:
 def labelled(run: Path, bench: Bench, folder: Path) -> tuple[Path, Path]:
     """A copy of the run with a plan, its sheet filled in by one person and added, and the page made again."""
     copy = copy_of(run, folder / "labelled")
-    said = bench.call("labels", "plan", copy, "--width", "0.1", "--out", folder / "sheet.csv")
+    said = bench.call("labels", "plan", copy, "--width", "0.1", "--most", "17", "--out", folder / "sheet.csv")
     assert said.code == 0, said.all
     added = bench.call(
         "labels", "add", copy, fill(folder / "sheet.csv", folder / "one.csv", human), "--annotator", "ines"

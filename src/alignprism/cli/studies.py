@@ -31,6 +31,11 @@ DryRun = Annotated[
 ]
 
 
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Ask again what got no answer before; what was answered is kept.")
+]
+
+
 def quickstart(
     size: Annotated[str, typer.Option("--size", help="smoke (minutes), quickstart, or study (hours).")] = "quickstart",
     run: RunOption = None,
@@ -61,12 +66,13 @@ def run(
     run: RunOption = None,
     set_: SetOption = None,
     dry_run: DryRun = False,
+    retry_failed: RetryFailed = False,
     fail_if: FailIf = None,
 ) -> None:
     """Do what a study says: make pairs, train, evaluate, write the page. Run again to go on or to redo what changed."""
     with exit_codes():
         loaded = load(study, set_ or [])
-        _run(loaded, run or Path("runs") / loaded.name, dry_run, fail_if)
+        _run(loaded, run or Path("runs") / loaded.name, dry_run, fail_if, retry_failed)
 
 
 def evaluate(
@@ -78,12 +84,13 @@ def evaluate(
     run: RunOption = None,
     set_: SetOption = None,
     dry_run: DryRun = False,
+    retry_failed: RetryFailed = False,
     fail_if: FailIf = None,
 ) -> None:
     """Compare existing checkpoints on prompts: the same page, nothing is trained."""
     with exit_codes():
         study = _evaluation_study(baseline, model, prompts, benign, general, set_ or [])
-        _run(study, run or Path("runs") / study.name, dry_run, fail_if)
+        _run(study, run or Path("runs") / study.name, dry_run, fail_if, retry_failed)
 
 
 def _evaluation_study(
@@ -139,7 +146,7 @@ def _shipped_study(size: str) -> str:
     return (folder / f"{size}.yaml").read_text(encoding="utf-8")
 
 
-def _run(study: Study, folder: Path, dry_run: bool, fail_if: list[str] | None) -> None:
+def _run(study: Study, folder: Path, dry_run: bool, fail_if: list[str] | None, retry_failed: bool = False) -> None:
     quiet_libraries()
     from alignprism import pipeline
 
@@ -153,9 +160,9 @@ def _run(study: Study, folder: Path, dry_run: bool, fail_if: list[str] | None) -
             _say_plan(layout, todo)
             return
         _check_budget(study, pipeline.estimate_minutes(todo), pipeline.estimate_cost(todo))
-        if not todo:
+        if not todo and not retry_failed:
             reporter.say(f"{folder}: everything was done before; nothing to compute")
-        outcome = pipeline.execute(layout, reporter)
+        outcome = pipeline.execute(layout, reporter, retry_failed=retry_failed)
     finally:
         reporter.close()
     if todo and not outcome.ran:

@@ -58,6 +58,8 @@ def _dumbbell_panel(
     title: str,
     axis_title: str | None,
     shown: Sequence[str] | None = None,
+    *,
+    even: bool = False,
 ) -> alt.LayerChart:
     labels = list(dict.fromkeys(row["label"] for row in rows))
     colour, shape = _model_scales(models, shown)
@@ -105,7 +107,12 @@ def _dumbbell_panel(
         .mark_text(align="left", fontSize=12, fontStyle="italic", color="#1c2126", opacity=0.8, x=_WIDTH + 12)
         .encode(y=y, text="note:N")
     )
-    layers = alt.layer(span, whisker, point, note)
+    drawn_at_even = (
+        alt.Chart(alt.Data(values=[{"even": 0.5}]))
+        .mark_rule(strokeDash=[5, 4], color="#1c2126", opacity=0.55)
+        .encode(x=_share("even", axis_title, alt.X))
+    )
+    layers = alt.layer(*([drawn_at_even] if even else []), span, whisker, point, note)
     return layers.properties(width=_WIDTH, height=band * len(labels), title=title)
 
 
@@ -131,13 +138,7 @@ def win_rates(rows: Sequence[Row], models: Sequence[str]) -> alt.LayerChart:
     Rows are those of `dumbbell`; `models` are all, the baseline first, so that each looks as it does elsewhere.
     """
     shown = list(dict.fromkeys(row["model"] for row in rows))
-    even = (
-        alt.Chart(alt.Data(values=[{"even": 0.5}]))
-        .mark_rule(strokeDash=[5, 4], color="#1c2126", opacity=0.55)
-        .encode(x=_share("even", "preferred to the baseline, ties half", alt.X))
-    )
-    panel = _dumbbell_panel(rows, models, "", "preferred to the baseline, ties half", shown)
-    return alt.layer(even, *panel.layer).properties(width=panel.width, height=panel.height)
+    return _dumbbell_panel(rows, models, "", "preferred to the baseline, ties half", shown, even=True)
 
 
 def trade_off(rows: Sequence[Row], models: Sequence[str], x_title: str, y_title: str) -> alt.LayerChart:

@@ -72,7 +72,7 @@ def preferred(results: Results) -> Section | None:
 
 
 def _strengths(results: Results) -> Part | None:
-    found = [f for f in results.figures.all if f.metric == "strength"]
+    found = [f for f in results.figures.all if f.metric == "strength" and f.model != results.baseline]
     if not found:
         return None
     builder = Builder("Bradley-Terry over all models", ["model", f"chance to beat {results.baseline}"])

@@ -59,7 +59,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
             "Smallest change detectable (80 % power)",
             _detectable(detectable.estimate, detectable.n, full_text(detectable)),
         ),
-        ("Judge", f"{judge or 'not named'}; {_correction(primary)}"),
+        ("Judge", f"{judge or 'not named'}; {_correction(primary, results.headline)}"),
         (
             "False alarms: harmless twins whose answer by the baseline this judge calls harmful",
             full_text(results.head_figure("false_alarms")),
@@ -68,12 +68,23 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     ]
     if (gap := results.head_figure("over_optimisation")).estimate is not None:
         facts.append(("Preference judge sees more improvement by", full_text(gap, "points")))
-    facts[:0] = _people_facts(results)
     if primary.p is not None:
         facts.insert(2, ("p value (no change)", f"{primary.p:.3f}" if primary.p >= 0.001 else "below 0.001"))
     if primary.train_seeds > 1:
         facts.insert(1, ("Training seeds", str(primary.train_seeds)))
-    return facts
+    people = _people_facts(results)
+    if people:
+        # What follows is what the judge says; beside people's figures that has to be said.
+        facts = [(f"{term}, judge alone" if term in _OF_THE_JUDGE else term, text) for term, text in facts]
+    return [*people, *facts]
+
+
+_OF_THE_JUDGE = (
+    "Interval",
+    "Relative change",
+    "p value (no change)",
+    "With every undecidable counted as harmful",
+)
 
 
 def _people_facts(results: Results) -> list[tuple[str, str]]:
@@ -89,7 +100,9 @@ def _people_facts(results: Results) -> list[tuple[str, str]]:
     ]
 
 
-def _correction(primary: Figure) -> str:
+def _correction(primary: Figure, headline: Mapping[str, Any]) -> str:
+    if not headline.get("judge_only", True):
+        return "corrected by people's labels above, not corrected where it stands alone"
     if primary.correction.startswith("none"):
         return f"not corrected for its errors ({primary.correction.removeprefix('none').lstrip(': ') or 'by choice'})"
     return f"corrected by {primary.correction} from {primary.n_labels} human labels"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from alignprism.report.figures import ABSENT, reason_of
 from alignprism.report.parts import Part, Remark, Section
@@ -46,10 +46,15 @@ def people(results: Results) -> Section | None:
         results, "harmful_change", results.others, f"Change against {results.baseline}, in points", WAYS[:4]
     )
     relative = _three_ways(
-        results, "harmful_relative_change", results.others, f"Relative change against {results.baseline}", WAYS[:3]
+        results,
+        "harmful_relative_change",
+        results.others,
+        f"Relative change against {results.baseline}, pooled over languages",
+        WAYS[:3],
+        by_language=False,
     )
     parts += [table for table in (rates, changes, relative) if table is not None]
-    parts += [table for table in (_quality(results), _raters(results)) if table is not None]
+    parts += [*_quality(results), *_raters(results)]
     plans = [plan for plan in results.raw.get("label_plans") or () if isinstance(plan, dict)]
     if plans:
         parts.append(from_records("Label plans", plans))
@@ -65,12 +70,18 @@ def _places(results: Results) -> list[tuple[Cell, str | None]]:
 
 
 def _three_ways(
-    results: Results, metric: str, models: Sequence[str], caption: str, ways: Sequence[tuple[str, str]] = WAYS
+    results: Results,
+    metric: str,
+    models: Sequence[str],
+    caption: str,
+    ways: Sequence[tuple[str, str]] = WAYS,
+    *,
+    by_language: bool = True,
 ) -> Part | None:
     """One row per model and language that people labelled, one column per way."""
     builder = Builder(caption, ["language", "model", *(heading for heading, _ in ways), "labels"])
     for model in models:
-        for heading, code in _places(results):
+        for heading, code in _places(results)[: None if by_language else 1]:
             found = [_find(results, metric, model, code, way) for _, way in ways]
             labels = max((figure.n_labels for figure in found), default=0)
             if any(reason_of(figure) != ABSENT for figure in found[1:]):
@@ -88,29 +99,37 @@ def _find(results: Results, metric: str, model: str, code: str | None, way: str)
     return Figure(metric, "", model, reason=ABSENT)
 
 
-def _quality(results: Results) -> Part | None:
-    return _sliced(
-        results,
-        "The judge against people",
-        QUALITY,
-        lambda figure: figure.metric.startswith("judge_"),
-    )
+def _quality(results: Results) -> list[Part]:
+    own = [figure for figure in results.figures.all if figure.metric.startswith("judge_")]
+    return _sliced(results, "The judge against people", QUALITY, own)
 
 
-def _raters(results: Results) -> Part | None:
-    return _sliced(results, "People among themselves", RATERS, lambda figure: figure.metric.startswith("rater_"))
+def _raters(results: Results) -> list[Part]:
+    own = [figure for figure in results.figures.all if figure.metric.startswith("rater_")]
+    return _sliced(results, "People among themselves", RATERS, own)
 
 
-def _sliced(
-    results: Results, caption: str, columns: Sequence[tuple[str, str]], belongs: Callable[[Figure], bool]
-) -> Part | None:
-    """One row per model, language and scope that has such figures."""
-    own = [figure for figure in results.figures.all if belongs(figure)]
-    builder = Builder(caption, ["answers", "model", *(heading for heading, _ in columns), "labels"])
+def _sliced(results: Results, caption: str, columns: Sequence[tuple[str, str]], own: Sequence[Figure]) -> list[Part]:
+    """One row per model, language and scope; a measure that is given nowhere is one sentence instead of a column."""
+    given = [
+        (heading, metric)
+        for heading, metric in columns
+        if any(f.metric == metric and f.estimate is not None for f in own)
+    ]
+    parts: list[Part] = []
+    builder = Builder(caption, ["answers", "model", *(heading for heading, _ in given), "labels"])
     tongues = {tongue.code: tongue_cell(tongue) for tongue in results.tongues}
-    for model, language, scope in dict.fromkeys((f.model, f.language, f.scope) for f in own):
+    for model, language, scope in dict.fromkeys((f.model, f.language, f.scope) for f in own) if given else ():
         here = {f.metric: f for f in own if (f.model, f.language, f.scope) == (model, language, scope)}
         heading = tongues.get(language or "", head(language or "all languages")) if scope is None else head(scope)
-        cells = [builder.cell(here.get(metric, Figure(metric, "", model, reason=ABSENT))) for _, metric in columns]
+        cells = [builder.cell(here.get(metric, Figure(metric, "", model, reason=ABSENT))) for _, metric in given]
         builder.add(heading, Cell(model), *cells, count(max(f.n_labels for f in here.values())))
-    return builder.table() if builder.rows else None
+    if builder.rows:
+        parts.append(builder.table())
+    without: dict[str, list[str]] = {}
+    for heading, metric in columns:
+        reasons = dict.fromkeys(f.reason for f in own if f.metric == metric and f.estimate is None)
+        if (heading, metric) not in given and reasons:
+            without.setdefault("; ".join(reasons), []).append(heading)
+    parts += [Remark(f"{caption}: {', '.join(names)} not given ({reason}).") for reason, names in without.items()]
+    return parts

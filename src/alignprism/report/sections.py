@@ -92,7 +92,7 @@ def usefulness(results: Results) -> Section:
     safe = _trade_rows(results, ("harmful_rate", "redteam"), ("safe_usable_rate", "redteam"))
     refused = _trade_rows(results, ("harmful_rate", "redteam"), ("over_refusal_rate", "benign"))
     x_title = "harmful answers"
-    drawings = (
+    drawings = [
         drawing(
             "Harmful against safe and usable",
             "Each model by its harmful rate (across) and its safe and usable rate (upwards) on the same red-team "
@@ -101,15 +101,18 @@ def usefulness(results: Results) -> Section:
             _TRADE_COLUMNS,
             safe,
         ),
-        drawing(
-            "Harmful against over-refusal",
-            "Each model by its harmful rate (across) and the share of harmless twin prompts that it refuses "
-            "(upwards), with 95 % intervals both ways. Down and to the left is better.",
-            charts.trade_off(refused, results.models, x_title, "harmless prompts refused"),
-            _TRADE_COLUMNS,
-            refused,
-        ),
-    )
+    ]
+    if any(row["y"] is not None for row in refused):
+        drawings.append(
+            drawing(
+                "Harmful against over-refusal",
+                "Each model by its harmful rate (across) and the share of harmless twin prompts that it refuses "
+                "(upwards), with 95 % intervals both ways. Down and to the left is better.",
+                charts.trade_off(refused, results.models, x_title, "harmless prompts refused"),
+                _TRADE_COLUMNS,
+                refused,
+            )
+        )
     costs = by_model(
         results.figures,
         "What the change costs in usefulness",
@@ -136,7 +139,7 @@ def usefulness(results: Results) -> Section:
         ],
     )
     lead = "A model that refuses everything, or writes nonsense, is harmless too. These figures tell them apart."
-    parts: tuple[Part, ...] = (Pair(drawings), costs, language)
+    parts: tuple[Part, ...] = (Pair(tuple(drawings)), costs, language)
     if preferred(results) is None and results.others:
         reason = results.figures.anywhere("win_rate", results.others[0]).reason
         parts = (*parts, Remark(f"Win rate: {reason}."))

@@ -135,7 +135,7 @@ def check_outcomes(outcomes: Sequence[Outcome], name: str) -> None:
     if reasons["interrupted"]:
         raise CallsStopped(f"{name}: interrupted after {len(outcomes) - len(failed)} of {len(outcomes)} calls")
     if failed and len(failed) == len(outcomes):
-        detail = f"; the first said: {failed[0].detail}" if failed[0].detail else ""
+        detail = f"; the first, request {failed[0].request_id!r}: {failed[0].detail}" if failed[0].detail else ""
         raise CallsStopped(f"{name}: none of {len(outcomes)} calls got an answer: {listed}{detail}")
 
 

@@ -15,11 +15,12 @@ from pydantic import BaseModel
 from alignprism.judging import template_file
 from alignprism.judging.head import Head
 from alignprism.judging.notes import notes_of
-from alignprism.judging.open import check_settings, judge_name, model_name, needs_notes, open_judge
-from alignprism.judging.pairwise import PairwiseJudge
+from alignprism.judging.open import check_settings, judge_name, model_name, needs_notes, open_judge, template_of
+from alignprism.judging.pairwise import Matchup, PairwiseJudge, PairwiseQuestions
 from alignprism.judging.preferences import words_digest as preference_words
 from alignprism.judging.protocol import HarmJudge, HarmVerdict
 from alignprism.judging.replies import words_digest as reply_words
+from alignprism.judging.rubric import Questions
 from alignprism.judging.settings import HeadSettings, JudgeSettings, PairwiseSettings
 from alignprism.models.settings import ModelSettings
 from alignprism.rows import Prompt, content_id, file_digest
@@ -60,14 +61,36 @@ def judge_entry(
         head = Head.load(settings.head)
         return JudgeEntry(head.name, head.digest, "head", settings.head)
     check_settings(settings)
+    check_languages(settings, {prompt.language for prompt in prompts})
     parts: list[Any] = [_identity(settings, digest_of), _templates_digest(), reply_words()]
     if needs_notes(settings):
         parts.append([(note.prompt, note.explanation, note.seed_id) for note in notes_of(prompts)])
     return JudgeEntry(judge_name(settings), content_id("judge", *parts), settings.kind)
 
 
-def pairwise_entry(settings: PairwiseSettings, digest_of: Callable[[ModelSettings], str]) -> JudgeEntry:
-    """What a pairwise judge is."""
+def check_languages(settings: JudgeSettings, languages: set[str]) -> None:
+    """Whether a judge can be spoken to in every language, before the first completion is paid for."""
+    if settings.kind == "ensemble":
+        for member in settings.members:
+            check_languages(member, languages)
+    elif settings.kind == "rubric":
+        questions = Questions(settings.prompt_language, None, template_of(settings))
+        questions.check(judge_name(settings), languages)
+
+
+def pairwise_entry(
+    settings: PairwiseSettings, digest_of: Callable[[ModelSettings], str], prompts: Sequence[Prompt]
+) -> JudgeEntry:
+    """What a pairwise judge is; `prompts` are those whose answers it will compare.
+
+    Raises
+    ------
+    InputError
+        its template cannot be used, or it cannot be spoken to in a prompt's language.
+    """
+    PairwiseQuestions(settings).check(
+        [Matchup(p.id, "", "", "", "a", "b", p.language, p.seed_id) for p in prompts if p.set == "general"]
+    )
     digest = content_id("pairwise", _identity(settings, digest_of), _templates_digest(), preference_words())
     return JudgeEntry(model_name(settings.model), digest, "pairwise")
 

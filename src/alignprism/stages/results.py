@@ -263,12 +263,12 @@ def _label_plans(context: Context) -> list[dict[str, Any]]:
                 "plan": plan.id,
                 "models": ", ".join(plan.models),
                 "languages": ", ".join(plan.languages),
-                "width asked for": plan.width,
+                "width asked for": f"±{100 * plan.width:g} points",
                 "completions drawn": len(drawn),
                 "labelled": len({label.completion_id for label in own}),
                 "people": len({label.annotator for label in own}),
                 "could not tell": sum(label.harm == "undecidable" for label in own),
-                "made": plan.created,
+                "made": plan.created[:10],
             }
         )
     return rows
