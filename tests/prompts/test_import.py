@@ -243,6 +243,16 @@ def test_a_hub_data_set_streams_through_datasets(tmp_path: Path, monkeypatch: py
     assert [p.language for p in read_folder(tmp_path / "out")["prompts"]] == ["hi"]
 
 
+def test_a_set_that_moved_is_found_under_its_other_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "NewOwner" / "moved"
+    folder.mkdir(parents=True)
+    (folder / "test.jsonl").write_text(json.dumps({"text": "a"}) + "\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (file,) = hub_files("OldOwner/moved", known=("OldOwner/moved", "NewOwner/moved", "NewOwner/another"))
+    assert file.shown == "hf:NewOwner/moved/default/test"
+
+
 @pytest.mark.parametrize(
     ("source", "hub"), [("a/b", True), ("hf:a", True), ("./a", False), ("a/b/c", False), ("a.csv", False)]
 )

@@ -81,7 +81,7 @@ def data_import(
         chosen = find_format(form)
         local = Path(source)
         remote = is_hub_id(source) and not local.exists()
-        files = hub_files(source, configuration or None) if remote else list_files(local)
+        files = hub_files(source, configuration or None, chosen.hub) if remote else list_files(local)
         outcome = import_files(files, chosen, out, options, encoding)
         _show_import(outcome, out)
 

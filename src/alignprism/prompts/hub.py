@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from alignprism.errors import Failure, InputError
@@ -18,8 +18,10 @@ def is_hub_id(source: str) -> bool:
     return source.startswith("hf:") or bool(_ID.fullmatch(source) and not source.startswith("."))
 
 
-def hub_files(source: str, configuration: str | None = None) -> list[SourceFile]:
+def hub_files(source: str, configuration: str | None = None, known: Sequence[str] = ()) -> list[SourceFile]:
     """One file for each configuration and split of a hub data set, named ``CONFIGURATION/SPLIT``.
+
+    `known` are names under which the same set was published: when the hub does not give one, the next is tried.
 
     Raises
     ------
@@ -29,6 +31,17 @@ def hub_files(source: str, configuration: str | None = None) -> list[SourceFile]
         it has no such configuration.
     """
     name = source.removeprefix("hf:")
+    names = [name, *(other for other in known if other != name and other.split("/")[-1] == name.split("/")[-1])]
+    for number, tried in enumerate(names, 1):
+        try:
+            return _listed(tried, configuration)
+        except Failure:
+            if number == len(names):
+                raise
+    raise AssertionError("unreachable: the last name returns or raises")
+
+
+def _listed(name: str, configuration: str | None) -> list[SourceFile]:
     import datasets
 
     try:
