@@ -205,10 +205,10 @@ def _say_plan(layout: Plan, todo: list[Stage]) -> None:
     _say_hosts(layout.study, todo)
     for line in layout.fetches:
         say(f"To fetch first: {line}")
-    minutes, cost = sum(stage.seconds for stage in todo) / 60, sum(stage.cost for stage in todo)
+    total, cost = sum(stage.seconds for stage in todo) / 60, sum(stage.cost for stage in todo)
     dollars = f", at most ${cost:,.2f}" if cost else ""
     say(
-        f"In all: {sum(stage.calls for stage in todo)} model calls, about {minutes:.0f} minutes on two cores without a GPU"
+        f"In all: {sum(stage.calls for stage in todo)} model calls, about {total:.0f} minutes on two cores without a GPU"
         f"{dollars}. Nothing was done."
     )
 

@@ -127,9 +127,9 @@ def _sliced(results: Results, caption: str, columns: Sequence[tuple[str, str]], 
     if builder.rows:
         parts.append(builder.table())
     without: dict[str, list[str]] = {}
-    for heading, metric in columns:
+    for name, metric in columns:
         reasons = dict.fromkeys(f.reason for f in own if f.metric == metric and f.estimate is None)
-        if (heading, metric) not in given and reasons:
-            without.setdefault("; ".join(reasons), []).append(heading)
+        if (name, metric) not in given and reasons:
+            without.setdefault("; ".join(reasons), []).append(name)
     parts += [Remark(f"{caption}: {', '.join(names)} not given ({reason}).") for reason, names in without.items()]
     return parts
