@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from alignprism.judging.settings import EnsembleSettings, GuardSettings, HeadSettings, PairwiseSettings, RubricSettings
-from alignprism.models.settings import EndpointSettings, Price
+from alignprism.models.settings import EndpointSettings, Price, RaySettings
 from alignprism.study.settings import ModelEntry, Study
 
 
@@ -58,6 +58,10 @@ def _scalar(value: object) -> str:
     return text.rstrip("\n").removesuffix("\n...")  # no bare strip: it would eat a no-break space that is the value
 
 
+_OPTIONAL_SECTIONS: dict[str, type[BaseModel]] = {"endpoint": EndpointSettings, "price": Price, "ray": RaySettings}
+"""Sections that are null by default."""
+
+
 def keys(model: type[BaseModel] = Study, prefix: str = "") -> list[tuple[str, str]]:
     """Every key of the study file with its description, for the docs: sections that may stand there included."""
     found: list[tuple[str, str]] = []
@@ -67,13 +71,11 @@ def keys(model: type[BaseModel] = Study, prefix: str = "") -> list[tuple[str, st
         annotation: Any = field.annotation
         found.append((f"{prefix}{name}", _meaning(field)))
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            found += keys(annotation, f"{prefix}{name}.") if prefix != "JUDGE" else []
+            found += keys(annotation, f"{prefix}{name}.")
         elif name == "models":
             found += keys(ModelEntry, f"{prefix}models.NAME.")
-        elif name == "endpoint":
-            found += keys(EndpointSettings, f"{prefix}endpoint.")
-        elif name == "price":
-            found += keys(Price, f"{prefix}price.")
+        elif name in _OPTIONAL_SECTIONS:
+            found += keys(_OPTIONAL_SECTIONS[name], f"{prefix}{name}.")
     return found
 
 
