@@ -313,7 +313,11 @@ def test_damage_anywhere_in_a_csv_file_loses_no_row_silently(place: int, put: by
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, len(LINES)), st.binary(max_size=3), st.integers(0, 3))
 def test_damage_anywhere_in_json_lines_costs_at_most_the_lines_it_touches(place: int, put: bytes, cut: int) -> None:
-    found = _count(LINES[:place] + put + LINES[place + cut :], "a.jsonl")
+    damaged = LINES[:place] + put + LINES[place + cut :]
+    found = _count(damaged, "a.jsonl")
+    if damaged[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        assert found is None  # a file that begins like UTF-16 is refused as a whole
+        return
     assert found is not None
     assert found[1] >= 8 - 2 - put.count(b"\n") - put.count(b"\r")
 

@@ -76,6 +76,12 @@ def test_a_bad_row_is_set_aside_by_column_and_the_good_one_kept(
     assert said in outcome.aside[0]["reason"]
 
 
+def test_an_export_of_other_rows_does_not_give_them_ayas_licence(made: Any, round_trip: Any) -> None:
+    outcome = made("aya", {"aya_eng.jsonl": [row(licence="Secret", redistribute=False)]})
+    assert outcome.tables["prompts"][0].licence == "Secret"
+    assert [(p.licence, p.redistribute) for p in round_trip(outcome, "aya")["prompts"]] == [("Secret", False)]
+
+
 def test_what_is_exported_comes_back_equal(made: Any, round_trip: Any) -> None:
     rows = [
         row(prompt=f"Prompt {n}", language=name) for n, name in enumerate(["English", "Hindi", "Serbian", "Filipino"])

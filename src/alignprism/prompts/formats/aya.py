@@ -81,14 +81,22 @@ def read(record: Record, part: str, options: Options, prepared: Any) -> Iterator
                 explanation=optional_text(row, "explanation"),
                 literal_translation=optional_text(row, "literal_translation"),
                 semantic_translation=optional_text(row, "semantic_translation"),
-                **FORMAT.rights(options),
+                **_rights(row, options),
             ),
         )
     )
 
 
+def _rights(row: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """What an export of ours says; the published files say nothing, and are Apache-2.0."""
+    licence = optional_text(row, "licence")
+    if licence is None:
+        return FORMAT.rights(options)
+    return {"licence": licence, "redistribute": str(row.get("redistribute")).lower() in ("true", "1")}
+
+
 def export(tables: Mapping[str, Sequence[Any]]) -> dict[str, list[dict[str, Any]]]:
-    """One file for each language under Aya's column names; ids, seeds and splits are columns beside them."""
+    """One file for each language under Aya's column names; ids, seeds, splits and licences are columns beside them."""
     files: dict[str, list[dict[str, Any]]] = {}
     for row in tables["prompts"]:
         if row.scope is None or not row.categories:
@@ -111,6 +119,8 @@ def published(row: Prompt) -> dict[str, Any]:
         "seed_id": row.seed_id,
         "split": row.split,
         "source": row.source,
+        "licence": row.licence,
+        "redistribute": row.redistribute,
     }
 
 
