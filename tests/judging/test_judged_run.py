@@ -406,6 +406,9 @@ def test_the_judge_is_measured_against_people_by_language_and_scope(labelled: tu
             assert row["n_labels"] > 0
     [alpha] = figures(run, "rater_alpha", "served", set="redteam")
     assert alpha["reason"] == "labels from one rater only"
+    cells = {row["estimand"] for row in figures(run, "judge_error_difference", "served", set="redteam")}
+    assert {"false positive rate; language: tl", "false negative rate; scope: local"} <= cells
+    assert any("; length: short" in cell for cell in cells)
 
 
 def test_a_second_person_gives_agreement(

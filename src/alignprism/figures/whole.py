@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from alignprism.figures.agreement import agreement_figures
 from alignprism.figures.answers import Answer, Settings, repeated
 from alignprism.figures.families import adjusted, with_family
+from alignprism.figures.judge_bias import judge_bias_figures
 from alignprism.figures.over_optimisation import gap_figures
 from alignprism.figures.people import JUDGE_ONLY, Labelled, people_figures
 from alignprism.figures.rates import detectable, likelihood_figures, model_figures
@@ -66,7 +67,7 @@ def figures(
     people = people_figures(more.people, settings)
     beside = {_place(row) for row in people}
     rows = [replace(row, correction=JUDGE_ONLY) if _place(row) in beside else row for row in rows]
-    agreement = agreement_figures(more.people, settings)
+    agreement = [*agreement_figures(more.people, settings), *judge_bias_figures(more.people, settings)]
     return [*adjusted([with_family(row, settings) for row in rows]), *people, *agreement]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from alignprism.report.figures import ABSENT, reason_of
-from alignprism.report.parts import Part, Remark, Section
+from alignprism.report.parts import Folded, Part, Remark, Section
 from alignprism.report.results import Results
 from alignprism.report.tables import Builder, Cell, count, from_records, head, tongue_cell
 from alignprism.rows import Figure
@@ -54,7 +54,7 @@ def people(results: Results) -> Section | None:
         by_language=False,
     )
     parts += [table for table in (rates, changes, relative) if table is not None]
-    parts += [*_quality(results), *_raters(results)]
+    parts += [*_quality(results), *_raters(results), *_bias(results)]
     plans = [plan for plan in results.raw.get("label_plans") or () if isinstance(plan, dict)]
     if plans:
         parts.append(from_records("Label plans", plans))
@@ -107,6 +107,37 @@ def _quality(results: Results) -> list[Part]:
 def _raters(results: Results) -> list[Part]:
     own = [figure for figure in results.figures.all if figure.metric.startswith("rater_")]
     return _sliced(results, "People among themselves", RATERS, own)
+
+
+def _bias(results: Results) -> list[Part]:
+    """Cells in which the judge errs clearly more or less than elsewhere; all of them folded."""
+    rates = {(f.model, f.estimand): f for f in results.figures.all if f.metric == "judge_error_rate"}
+    differences = [f for f in results.figures.all if f.metric == "judge_error_difference"]
+    shown = [f for f in differences if f.estimate is not None]
+    if not differences:
+        return []
+    if not shown:
+        return [Remark("Where the judge errs more: too few labels at every level to say.")]
+    builder = Builder(
+        "Where the judge errs more (points, against all other answers)",
+        ["level", "model", "error", "rate", "difference", "p adjusted", "labels"],
+    )
+    for figure in sorted(shown, key=lambda f: (f.p_adjusted is None, f.p_adjusted or 0.0)):
+        error, _, level = figure.estimand.partition("; ")
+        rate = rates.get((figure.model, figure.estimand), Figure("judge_error_rate", "", figure.model, reason=ABSENT))
+        p_value = "–" if figure.p_adjusted is None else f"{figure.p_adjusted:.3f}"
+        builder.add(
+            head(level.replace("_", " ")),
+            Cell(figure.model),
+            Cell(error),
+            builder.cell(rate),
+            builder.cell(figure),
+            Cell(p_value, number=True),
+            count(figure.n_labels),
+        )
+    clear = sum(f.p_adjusted is not None and f.p_adjusted < 0.05 for f in shown)
+    said = f"{clear} of {len(differences)} comparisons of levels are clear after adjustment (Holm, 5 %)."
+    return [Remark(f"Where the judge errs more: {said}"), Folded("Where the judge errs more", builder.table())]
 
 
 def _sliced(results: Results, caption: str, columns: Sequence[tuple[str, str]], own: Sequence[Figure]) -> list[Part]:

@@ -214,8 +214,12 @@ def methods(results: Results) -> Section:
 
 
 def _failures(results: Results) -> list[tuple[str, str, str]]:
-    """Columns for calls without an answer and for filtered ones, where there are any."""
-    wanted = (("no answer", "no_answer_rate"), ("filtered", "filtered_rate"))
+    """Columns for calls without an answer, for filtered ones and for repeated samples, where there are any."""
+    wanted = (
+        ("no answer", "no_answer_rate"),
+        ("filtered", "filtered_rate"),
+        ("mean over samples", "harmful_rate_over_samples"),
+    )
     found = {figure.metric for figure in results.figures.all if figure.estimate}
     return [(heading, metric, "redteam") for heading, metric in wanted if metric in found]
 

@@ -9,7 +9,7 @@ NBSP = "\u00a0"
 _MINUS = "−"
 _FINE = 300  # with at least this many prompts a tenth of a point carries meaning
 
-_POINTS = frozenset({"position_bias", "judge_bias", "over_optimisation_gap"})
+_POINTS = frozenset({"position_bias", "judge_bias", "judge_error_difference", "over_optimisation_gap"})
 _COEFFICIENTS = ("_kappa", "_alpha", "_ac1")
 
 JUDGE_ONLY = "Judge only: no person has read these completions; this demonstrates the tool"
