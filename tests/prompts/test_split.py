@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from alignprism.errors import Failure, InputError
 from alignprism.prompts.prompt_files import read_prompts
-from alignprism.prompts.split import SHARES, SPLITS, Stratum, assign, read_shares
+from alignprism.prompts.split import SHARES, Stratum, assign, read_shares
 from alignprism.prompts.splitting import split_files
 from alignprism.prompts.tables import TableWriter
 from alignprism.rows import Prompt, RowError
@@ -32,19 +32,39 @@ def test_seeds_and_linked_rows_lie_in_one_split(
     seeds: list[str], links: list[tuple[int, int]], exact: bool, number: int
 ) -> None:
     links = [(a % len(seeds), b % len(seeds)) for a, b in links]
-    splits = assign(seeds, strata(len(seeds)), links, number=number, exact=exact).splits
-    assert set(splits) <= set(SPLITS)
+    assigned = assign(seeds, strata(len(seeds)), links, number=number, exact=exact)
+    splits = assigned.splits
+    aside = [row for row, split in enumerate(splits) if split is None]
+    assert aside == assigned.bridges
+    assert not (exact and aside)  # with exact shares clusters are joined whole
     for a, b in links:
-        assert splits[a] == splits[b]
-    assert len({(s, t) for s, t in zip(seeds, splits, strict=True)}) == len(set(seeds))
+        assert splits[a] == splits[b] or None in (splits[a], splits[b])
+    kept = [(seed, split) for seed, split in zip(seeds, splits, strict=True) if split]
+    assert len(set(kept)) == len({seed for seed, _ in kept})
 
 
 @settings(deadline=None)
-@given(SEEDS, SEEDS, st.integers(0, 3))
-def test_rows_added_behind_move_no_row_before(old: list[str], new: list[str], number: int) -> None:
-    before = assign(old, strata(len(old)), [], number=number).splits
-    after = assign([*old, *new], strata(len(old) + len(new)), [], number=number).splits
+@given(SEEDS, SEEDS, LINKS, st.integers(0, 3))
+def test_seeds_added_behind_move_no_row_before_whatever_they_join(
+    old: list[str], new: list[str], links: list[tuple[int, int]], number: int
+) -> None:
+    new = [f"new {seed}" for seed in new]
+    count = len(old) + len(new)
+    links = [(a % count, b % count) for a, b in links]
+    among_old = [(a, b) for a, b in links if max(a, b) < len(old)]
+    before = assign(old, strata(len(old)), among_old, number=number).splits
+    after = assign([*old, *new], strata(count), links, number=number).splits
     assert after[: len(old)] == before
+
+
+def test_a_row_that_would_join_two_splits_is_set_aside_and_its_translations_are_not() -> None:
+    apart = [f"s{n}" for n in range(20)]
+    alone = assign(apart, strata(20), []).splits
+    one, other = 0, next(n for n in range(20) if alone[n] != alone[0])
+    assigned = assign([*apart, "new", "new"], strata(22), [(one, 20), (other, 20)])
+    assert assigned.bridges == [20]
+    assert assigned.splits[21] in (alone[one], alone[other])
+    assert assigned.splits[:20] == alone
 
 
 @settings(deadline=None)

@@ -3,8 +3,8 @@
 A text is the set of its character 5-grams, after NFKC, case folding and folding of white space; grams of characters
 need no word boundaries and so serve Thai and Chinese as they serve Spanish. Signatures are 64 minima of 16 bits, in 16
 bands of 4: a pair of Jaccard 0.7 shares a band with probability 1 - (1 - 0.7^4)^16 = .988, one of 0.8 with .9998. Whoever
-shares a band is compared with the band's first text and with the one before, first by signature, then exactly; so the
-work is that of sorting, n log n.
+shares a band is compared with the 15 texts before it and with the band's first, first by signature, then exactly; so the
+work is that of sorting, n log n, and a bucket of up to 16 is compared whole.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ CUT = 0.7
 
 _SLACK = 0.18  # three standard errors of a similarity of 0.7 estimated from 64 minima
 _PAIRS_AT_ONCE = 1 << 17
+_WINDOW = 15
 _BYTES_PER_ROW = 64  # keys, order, runs and candidates of one band, while it is being worked on
 
 Signatures = npt.NDArray[np.uint16]
@@ -129,7 +130,7 @@ def near_pairs(
 def _candidates(
     keys_of_bands: npt.NDArray[np.uint64], band: int, group: npt.NDArray[np.integer], part: int, parts: int
 ) -> Iterator[tuple[Ints, Ints]]:
-    """Rows of one bucket against its first row and against the row before; the neighbour band's key orders a bucket."""
+    """Rows of one bucket against the 15 before it and its first; the neighbour band's key orders a bucket."""
     odd = np.uint64(0x9E3779B97F4A7C15)
     keys = keys_of_bands[:, band] ^ (group.astype(np.uint64) * odd)
     rows = np.flatnonzero((group >= 0) & (keys % np.uint64(parts) == part)) if parts > 1 else np.flatnonzero(group >= 0)
@@ -139,17 +140,22 @@ def _candidates(
     if len(rows) < 2:
         return
     joined = keys[1:] == keys[:-1]
-    where = np.flatnonzero(joined) + 1
     # Where a run of equal keys starts, for every row.
     begins = np.maximum.accumulate(np.where(np.concatenate(([True], ~joined)), np.arange(len(rows)), 0))
-    leaders, before, own = rows[begins[where]], rows[where - 1], rows[where]
-    third = leaders != before
-    first, second = np.concatenate((before, leaders[third])), np.concatenate((own, own[third]))
-    same = group[first] == group[second]
-    first, second = first[same], second[same]
-    first, second = np.minimum(first, second), np.maximum(first, second)
-    for start in range(0, len(first), _PAIRS_AT_ONCE):
-        yield first[start : start + _PAIRS_AT_ONCE], second[start : start + _PAIRS_AT_ONCE]
+    far = np.flatnonzero(np.arange(len(rows)) - begins > _WINDOW)
+    yield from _in_pieces(rows[begins[far]], rows[far], group)
+    for distance in range(1, _WINDOW + 1):
+        near = np.flatnonzero(keys[distance:] == keys[:-distance])
+        if not len(near):
+            break
+        yield from _in_pieces(rows[near], rows[near + distance], group)
+
+
+def _in_pieces(one: Ints, other: Ints, group: npt.NDArray[np.integer]) -> Iterator[tuple[Ints, Ints]]:
+    for start in range(0, len(one), _PAIRS_AT_ONCE):
+        a, b = one[start : start + _PAIRS_AT_ONCE], other[start : start + _PAIRS_AT_ONCE]
+        same = group[a] == group[b]
+        yield np.minimum(a, b)[same], np.maximum(a, b)[same]
 
 
 def _estimated(signed: Signatures, first: Ints, second: Ints) -> npt.NDArray[np.float64]:

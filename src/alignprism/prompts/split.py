@@ -1,9 +1,9 @@
 """Train, dev and test by cluster: what shares a seed or is a near-duplicate stays together, and nothing moves later.
 
-A cluster is drawn by the hash of its first seed (in the order of the rows) and the split's number, so that appended rows
-move none, whatever their strata: an assignment that no addition can move depends on nothing but the cluster itself, so
-it keeps the shares of every language, scope and category in expectation and no closer. Exact shares need a memory:
-``exact`` fills the stratum that is furthest behind, and `previous` (the split that an earlier call gave) stays as it was.
+Seeds are taken in the order of their first rows. A seed goes where most of its near-duplicates of earlier seeds lie; without any, it is drawn by its
+hash and the split's number. So appended seeds move none; a row that would join two splits is set aside. An assignment that no addition can move looks at nothing else, so it keeps the shares of every language, scope and
+category in expectation and no closer. Exact shares need a memory: ``exact`` fills the stratum that is furthest behind, and
+`previous` (the split that an earlier call gave) stays as it was.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Stratum = tuple[str, str, str]
 
 @dataclass(slots=True)
 class Assigned:
-    """A split for every row; None where a new row is set aside, because it joins clusters of different splits."""
+    """A split for every row; None where a row is set aside, because it joins earlier seeds of different splits."""
 
     splits: list[Split | None]
     clusters: int
@@ -86,10 +86,13 @@ def assign(
     """
     first: dict[str, int] = {}
     own = [(first.setdefault(seed, row), row) for row, seed in enumerate(seeds)]
-    roots = joined(len(seeds), [*own, *links])
+    linked = list(links)
+    roots = joined(len(seeds), [*own, *linked])
     members: dict[int, list[int]] = defaultdict(list)
     for row, root in enumerate(roots.tolist()):
         members[root].append(row)
+    if previous is None and not exact:
+        return _in_order(seeds, linked, shares, number, len(members))
     before = previous or {}
     assigned = Assigned([None] * len(seeds), len(members))
     waiting: list[int] = []
@@ -101,13 +104,42 @@ def assign(
             (split,) = old
             for row in rows:
                 assigned.splits[row] = split
-        elif exact or previous is not None:
-            waiting.append(root)
         else:
-            split = _drawn(seeds[root], shares, number)
-            for row in rows:
-                assigned.splits[row] = split
+            waiting.append(root)
     _fill(waiting, members, seeds, strata, shares, number, assigned)
+    return assigned
+
+
+def _in_order(
+    seeds: Sequence[str], links: Sequence[tuple[int, int]], shares: Mapping[Split, float], number: int, clusters: int
+) -> Assigned:
+    """Seed after seed, each with all its rows, looking back only: what comes later changes nothing before."""
+    assigned = Assigned([None] * len(seeds), clusters)
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, seed in enumerate(seeds):
+        rows_of[seed].append(row)
+    order = {seed: place for place, seed in enumerate(rows_of)}
+    earlier: dict[int, list[int]] = defaultdict(list)
+    for one, other in links:
+        if order[seeds[one]] != order[seeds[other]]:
+            later, before = sorted((one, other), key=lambda row: order[seeds[row]], reverse=True)
+            earlier[later].append(before)
+    through: dict[int, set[Split]] = {}
+    for seed, rows in rows_of.items():
+        near: dict[int, set[Split]] = {}
+        for row in rows:
+            # A row that was set aside still says what lies beyond it.
+            splits = (({split} if (split := assigned.splits[b]) else through[b]) for b in earlier[row])
+            near[row] = set().union(*splits)
+        counted = Counter(split for found in near.values() for split in sorted(found))
+        own = counted.most_common(1)[0][0] if counted else _drawn(seed, shares, number)
+        for row in rows:
+            if near[row] - {own}:
+                assigned.bridges.append(row)
+                through[row] = near[row] | {own}
+            else:
+                assigned.splits[row] = own
+    assigned.bridges.sort()
     return assigned
 
 

@@ -18,6 +18,7 @@ from alignprism.prompts.split import Assigned, Stratum, assign, realised
 from alignprism.prompts.tables import TableWriter
 from alignprism.rows import Prompt, RowError, Split
 
+_ROUNDS = 5
 _OTHERS = ("completions", "pairs", "labels", "ratings")
 
 
@@ -80,7 +81,13 @@ def split_files(
         checked = check(seen.through(read_prompts(files)), findings, settings)
     links = [*checked.exact, *((p.first, p.second) for p in checked.near), *checked.across]
     before = _before(previous, seen.ids) if previous is not None else None
-    assigned = assign(seen.seeds, seen.strata, links, shares, number, before, exact)
+    for _ in range(_ROUNDS):
+        assigned = assign(seen.seeds, seen.strata, links, shares, number, before, exact)
+        # Rows that were set aside may have hidden a pair: comparing the others again finds it.
+        more = _leaks(files, assigned, settings)
+        if not more:
+            break
+        links += more
     if assigned.kept_leaks:
         one, other = assigned.kept_leaks[0]
         raise Failure(
@@ -125,6 +132,19 @@ def _write(files: Sequence[Path], folder: Path, assigned: Assigned, seen: _Seen)
     counts = {" / ".join(stratum): found for stratum, found in realised(assigned.splits, seen.strata).items()}
     told_all = {"clusters": assigned.clusters, "set_aside": len(assigned.bridges), "strata": counts}
     (folder / "split.json").write_text(json.dumps(told_all, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _leaks(files: Sequence[Path], assigned: Assigned, settings: Settings) -> list[tuple[int, int]]:
+    """Pairs of near-duplicates that lie in different splits, by row number; empty when nothing was set aside."""
+    if not assigned.bridges:
+        return []
+    kept = [row for row, split in enumerate(assigned.splits) if split is not None]
+    rows = (read for read in read_prompts(files) if isinstance(read, tuple))
+    left = (read for read, split in zip(rows, assigned.splits, strict=True) if split is not None)
+    with Findings(None) as findings:
+        again = check(left, findings, settings)
+    pairs = [*again.exact, *((p.first, p.second) for p in again.near), *again.across]
+    return [(kept[a], kept[b]) for a, b in pairs if assigned.splits[kept[a]] != assigned.splits[kept[b]]]
 
 
 def _no_leak(folder: Path, settings: Settings) -> None:
