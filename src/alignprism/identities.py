@@ -12,7 +12,8 @@ from alignprism.models.store import CallStore
 from alignprism.stages.context import Context
 from alignprism.stages.engines import opened
 
-NOT_ASKED = "not asked"
+NOT_ASKED, NOT_FETCHED = "not asked", "not fetched"
+"""What stands for a digest in a dry run, which asks no server and fetches nothing."""
 
 
 def model_digests(context: Context, *, dry_run: bool) -> Callable[[ModelSettings], str]:
@@ -36,7 +37,7 @@ def model_digests(context: Context, *, dry_run: bool) -> Callable[[ModelSettings
 def _digest(context: Context, settings: ModelSettings, dry_run: bool) -> str:
     if settings.endpoint is None:
         if dry_run and (settings.source or "").startswith("embedded:"):
-            return NOT_ASKED
+            return NOT_FETCHED
         spec = ModelSpec(model_name(settings), settings.source or "", settings.adapter)
         return resolve(spec, context.cache, context.say).digest
     if dry_run:

@@ -65,6 +65,7 @@ class Plan:
     digests: dict[str, str]
     judges: dict[str, JudgeEntry]
     families: list[Member]
+    shared: list[str]
     context: Context
     stages: list[Stage]
     cells: list[Cell]

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from alignprism import stages
-from alignprism.identities import model_digests
+from alignprism.identities import NOT_ASKED, NOT_FETCHED, model_digests
 from alignprism.judging.head import Head, prompt_digest
 from alignprism.judging.settings import JudgeSettings
 from alignprism.labels.store import labels_digest
@@ -30,7 +31,7 @@ from alignprism.rows import Comparison, Completion, Prompt, Verdict, content_id,
 from alignprism.run_folder import RunFolder, open_run, read_manifest
 from alignprism.study import Study, StudyError, dump, load
 from alignprism.study.families import members
-from alignprism.study.remote import all_models, check_remote
+from alignprism.study.remote import all_models, check_remote, judge_models
 
 STAGE_VERSION = 4
 """Raised when a stage's code changes its result for the same inputs."""
@@ -89,7 +90,7 @@ def plan(
     run = open_run(folder, create=not dry_run)
     missing = missing_models(study, cache) if dry_run else []
     models = {
-        name: ResolvedModel(name, Path(), None, "not fetched")
+        name: ResolvedModel(name, Path(), None, NOT_FETCHED)
         if missing
         else resolve(ModelSpec(name, entry.source, entry.adapter), cache, reporter.say)
         for name, entry in study.models.items()
@@ -101,9 +102,11 @@ def plan(
         name: digest_of(entry) if entry.source is None else models[name].digest for name, entry in study.models.items()
     }
     judges = _judge_entries(study, digest_of, prompts)
-    _refuse_shared(study, judges)
+    shared = _shared_roles(study, judges, digests, digest_of)
     families = members(study, {name: model.folder for name, model in models.items()}, _encoders(study))
-    layout = Plan(study, run, prompts, models, digests, judges, families, context, [], stages.cells_of(study), missing)
+    layout = Plan(
+        study, run, prompts, models, digests, judges, families, shared, context, [], stages.cells_of(study), missing
+    )
     layout.stages = list(all_stages(layout))
     return layout
 
@@ -121,13 +124,39 @@ def _judge_entries(
     return found
 
 
-def _refuse_shared(study: Study, judges: Mapping[str, stages.JudgeEntry]) -> None:
-    preference = judges.get("preference")
-    if preference is not None and preference.digest == judges["evaluation"].digest and not study.allow_shared_judge:
+def _shared_roles(
+    study: Study,
+    judges: Mapping[str, stages.JudgeEntry],
+    digests: Mapping[str, str],
+    digest_of: Callable[[ModelSettings], str],
+) -> list[str]:
+    """Sentences on one model in two of the roles generator, preference judge and evaluation judge.
+
+    What such a model likes would count as a gain.
+
+    Raises
+    ------
+    StudyError
+        there is one, and the study does not allow it.
+    """
+    if not study.methods:
+        return []
+    roles = {"a generator": {digests[name] for name in study.generators}}
+    for role in ("preference", "evaluation"):
+        settings = study.judges.as_settings(role)
+        models = {digest_of(model) for _, model in judge_models(settings, "")}
+        roles[f"the {role} judge"] = models | {judges[role].digest}
+    found = [
+        f"one and the same model is {one} and {other}"
+        for one, other in combinations(roles, 2)
+        if (roles[one] & roles[other]) - {NOT_ASKED, NOT_FETCHED}
+    ]
+    if found and not study.allow_shared_judge:
         raise StudyError(
-            "judges: preference and evaluation judge are the same weights under two names; name two different judges, "
-            "or set allow_shared_judge: true (the page will say so)"
+            f"judges: {found[0]}, whatever it is called; name another model, or set allow_shared_judge: true (the page will "
+            "say so)"
         )
+    return found
 
 
 def _heads(study: Study) -> list[tuple[str, str]]:
@@ -280,6 +309,7 @@ def _freeze(layout: Plan) -> None:
     manifest["test"]["hash"] = digest
     manifest["models"] |= {name: _described(layout, name) for name in layout.study.models}
     manifest["judges"] = {role: entry.as_dict() for role, entry in layout.judges.items()}
+    manifest["shared_roles"] = layout.shared
     manifest["families"] = [asdict(member) for member in layout.families]
     manifest["seeds"] = {"study": layout.study.seed, "training": layout.study.training.seeds}
     layout.run.save()

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from judge_server import JudgeServer, serving
+from tiny_model import STUDY as TINY
 from tiny_model import Bench, Said, copy_of, manifest
 
 from alignprism.call_check import check_calls
@@ -308,6 +309,28 @@ def test_a_judge_without_a_template_in_a_language_is_told_before_anything_is_pai
     )
     assert said.code == 2 and "no template in de" in said.err
     assert len(server.shown) == before
+
+
+def test_one_model_in_two_roles_is_refused(bench: Bench, server: JudgeServer, folder: Path, tmp_path: Path) -> None:
+    served = f"{{endpoint: {{urls: ['{server.address}'], model: judge-1}}}}"
+    rubric = f"{{kind: rubric, model: {served}}}"
+    text = TINY.replace("per_language: 1", "per_language: 2").replace("methods:", f"  served: {served}\nmethods:")
+    text = text.replace("allow_shared_judge: true", "generators: [base, served]").replace("{model}", str(bench.model))
+    for preference, evaluation, told in (
+        (
+            rubric.replace("rubric", "rubric, max_new_tokens: 99"),
+            rubric,
+            "the preference judge and the evaluation judge",
+        ),
+        (rubric, "e5-harm-v1", "a generator and the preference judge"),
+    ):
+        changed = text.replace("preference: e5-harm-v1", f"preference: {preference}")
+        changed = changed.replace("evaluation: e5-harm-v1", f"evaluation: {evaluation}")
+        if "preference judge and" in told:
+            changed = changed.replace("[base, served]", "[base]")
+        (tmp_path / "study.yaml").write_text(changed, encoding="utf-8")
+        said = refused(bench, tmp_path / "study.yaml", tmp_path / "run")
+        assert said.code == 2 and f"one and the same model is {told}" in said.err, said.err
 
 
 def test_a_server_that_is_down_is_told_before_anything_is_computed(bench: Bench, folder: Path, tmp_path: Path) -> None:

@@ -185,7 +185,13 @@ def _document(
             }
             for code in study.languages.test
         ],
-        "headline": headline(rows, settings, study, _set_aside(context), kin(_members(context))),
+        "headline": headline(
+            rows,
+            settings,
+            _set_aside(context),
+            kin(_members(context)),
+            manifest.get("shared_roles", ()),
+        ),
         "figures": [asdict(row) for row in rows],
         "pairs": _pairs(context) if cells else None,
         "curves": {name: summary["curve"] for name, summary in trained.items()},
