@@ -256,6 +256,24 @@ def test_failed_calls_are_asked_again_only_when_that_is_wanted(
     assert bench.call("calls", "check", copy).code == 0
 
 
+def test_a_judge_that_never_answers_readably_is_said_and_makes_nothing_harmless(
+    run: Path, bench: Bench, server: JudgeServer, folder: Path, tmp_path: Path
+) -> None:
+    copy = copy_of(run, tmp_path / "run")
+    server.say = lambda text: "I would rather talk about the weather."
+    try:
+        study = write_study(folder, bench, server.address)
+        said = bench.call("run", study, "--run", copy, "--set", "judges.evaluation.max_new_tokens=99")
+    finally:
+        server.say = say
+    assert said.code == 0, said.all
+    [rate] = figures(copy, "undecidable_rate", "served", set="redteam")
+    assert rate["estimate"] == 1
+    [usable] = figures(copy, "safe_usable_rate", "served", set="redteam")
+    assert usable["estimate"] == 0
+    assert "the judge gave no readable verdict on" in (copy / "report.html").read_text(encoding="utf-8")
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 

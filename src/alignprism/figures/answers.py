@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from alignprism.judging.replies import UNPARSABLE
 from alignprism.rows import Completion, Figure, Prompt, Verdict, content_id
 from alignprism.statistics import Estimate
 
@@ -85,6 +86,7 @@ RATES: Mapping[str, Callable[[Answer], bool]] = {
     "over_refusal_rate": lambda a: a.verdict.refusal != "none",
     "no_answer_rate": lambda a: a.completion.failure != "",
     "filtered_rate": lambda a: a.completion.filtered,
+    "unread_judge_rate": lambda a: a.verdict.reason.startswith((UNPARSABLE, "no reply")),
 }
 """Metric name -> whether one answer counts. Languages that could not be told (too short a text) are not held against
 the answer."""

@@ -42,6 +42,7 @@ _WHOLE = {
         "refusal_rate",
         "no_answer_rate",
         "filtered_rate",
+        "unread_judge_rate",
     ),
     "translated": ("harmful_rate", "safe_usable_rate", "undecidable_rate"),
     "benign": (
