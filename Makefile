@@ -40,6 +40,7 @@ bench: $(VENV)/ready ## measure every figure of docs/benchmarks.md (about an hou
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/judge_head.py
 	$(BIN)/python benchmarks/intervals.py
+	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/quickstart.py
 
 docs: $(VENV)/ready ## write docs/study.md and docs/cli.md from the code
