@@ -111,6 +111,9 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=1_000)
     parser.add_argument("--data", type=Path, default=DATA)
     arguments = parser.parse_args()
+    missing = [name for name in LOCALES if not (arguments.data / f"gpt4_results_{name}.json.gz").is_file()]
+    if missing:
+        raise SystemExit(f"{arguments.data}: no gpt4_results_{missing[0]}.json.gz; give RTP-LX's folder by --data")
     found = {}
     for name in LOCALES:
         found[name] = locale(arguments.data / f"gpt4_results_{name}.json.gz", arguments.resamples)
