@@ -168,6 +168,6 @@ def pooled_seeds(
     """Answers per model with one entry more for each method trained with several seeds: its cells end to end."""
     result = {name: list(rows) for name, rows in answers.items()}
     for method, names in cells.items():
-        if len(names) > 1:
+        if len(names) > 1 and all(name in answers for name in names):
             result[method] = [answer for name in names for answer in answers[name]]
     return result

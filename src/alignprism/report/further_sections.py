@@ -123,7 +123,9 @@ def translation(results: Results) -> Section | None:
             (metric, model, changed)
             for changed in (False, True)
             for metric in dict.fromkeys(figure.metric for figure in here)
-            for model in (results.others if changed else results.models)
+            for model in (
+                (*results.others, *results.single_seeds) if changed else (*results.models, *results.single_seeds)
+            )
             if any(_column(figure) == (metric, model, changed) for figure in here)
         ]
         builder = Builder(title, ["language", *(_heading(*column) for column in columns)])

@@ -41,14 +41,14 @@ def people(results: Results) -> Section | None:
     parts: list[Part] = []
     if whose := next((f.estimand.split(", ", 1)[-1] for f in results.figures.all if f.n_labels), ""):
         parts.append(Remark(f"Figures of people's labels are {whose}: the truth as far as these people tell it."))
-    rates = _three_ways(results, "harmful_rate", results.models, "Harmful rate: the judge, people, and both together")
-    changes = _three_ways(
-        results, "harmful_change", results.others, f"Change against {results.baseline}, in points", WAYS[:4]
-    )
+    # People label what one model wrote: with several training seeds that is a single cell.
+    models, others = (*results.models, *results.single_seeds), (*results.others, *results.single_seeds)
+    rates = _three_ways(results, "harmful_rate", models, "Harmful rate: the judge, people, and both together")
+    changes = _three_ways(results, "harmful_change", others, f"Change against {results.baseline}, in points", WAYS[:4])
     relative = _three_ways(
         results,
         "harmful_relative_change",
-        results.others,
+        others,
         f"Relative change against {results.baseline}, pooled over languages",
         WAYS[:3],
         by_language=False,
