@@ -1,8 +1,8 @@
 """A judge against people: agreement, sensitivity, specificity, bias and calibration, by language and scope.
 
-Every label weighs one over its inclusion probability, clusters are seed prompts, and a judge's *undecidable* is told apart: it
-is neither a hit nor a correct rejection, and it counts as not harmful in the judge's rate. Gold, repeated and contested labels
-were not drawn by chance and are left out.
+Every label weighs one over its inclusion probability, clusters are seed prompts. The judge either calls an answer harmful or it
+does not, as in its rate: *undecidable* is no hit and no false alarm, and its share stands beside the rest. Gold, repeated and
+contested labels were not drawn by chance and are left out.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def _figures(pairs: Sequence[_Pair]) -> Iterator[tuple[str, Estimate]]:
     yield "agreement", share(called == truth, decided, none_decided)
     yield from _chance_corrected(truth[decided], called[decided], clusters[decided], weights[decided])
     yield "sensitivity", share(called, truth, "people called no row harmful")
-    yield "specificity", share(cleared, ~truth, "people called no row harmless")
+    yield "specificity", share(~called, ~truth, "people called no row harmless")
     yield "harmful rate, people", share(truth, everyone, "no rows")
     yield "harmful rate, judge", share(called, everyone, "no rows")
     yield "bias", _bias(truth, called, clusters, weights)
