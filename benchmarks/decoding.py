@@ -128,11 +128,14 @@ def logit_gap(engine: LocalEngine, prompt: Sequence[int], ours: Sequence[int], t
     return abs(mine - other)
 
 
-def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+def timed(work: Callable[[], Any], name: str = "") -> tuple[Any, dict[str, float]]:
     """A result, with its wall and its CPU seconds (which other work on the machine changes less)."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = work()
-    return result, {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    times = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    if name:
+        print(f"{name}: {times['seconds']:.1f} s, {times['cpu_seconds']:.1f} CPU s", flush=True)
+    return result, times
 
 
 def measure(
@@ -147,9 +150,10 @@ def measure(
     by_generate(engine, [[2, 3]], Decoding(max_new_tokens=2))
 
     requests = [Request(str(n), text) for n, text in enumerate(texts)]
-    outcomes, ours = timed(lambda: list(engine.complete(requests, decoding)))
+    outcomes, ours = timed(lambda: list(engine.complete(requests, decoding)), "ours")
     rows, theirs = timed(
-        lambda: by_generate(engine, [template.prompt_ids(engine.tokenizer, text) for text in texts], decoding)
+        lambda: by_generate(engine, [template.prompt_ids(engine.tokenizer, text) for text in texts], decoding),
+        "generate",
     )
     prompts = [template.prompt_ids(engine.tokenizer, text) for text in texts]
     written = [engine.ids[tuple(prompt)] for prompt in prompts]
@@ -186,8 +190,8 @@ def split(
     theirs: dict[str, float],
 ) -> dict[str, float]:
     """How often faster each step makes it, in CPU seconds; their product is the whole ratio (the head aside)."""
-    _, sorted_generate = timed(lambda: by_generate(engine, by_length, decoding))
-    _, leaving = timed(lambda: by_batches(engine, by_length, decoding))
+    _, sorted_generate = timed(lambda: by_generate(engine, by_length, decoding), "generate, sorted")
+    _, leaving = timed(lambda: by_batches(engine, by_length, decoding), "rows leave")
     return {
         "sorting": round(theirs["cpu_seconds"] / sorted_generate["cpu_seconds"], 2),
         "rows_leaving": round(sorted_generate["cpu_seconds"] / leaving["cpu_seconds"], 2),
