@@ -26,7 +26,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def _threads() -> None:
     import torch
 
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    # Workers side by side (make test) have a core each.
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session")
