@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from alignprism.models.replies import read_reply, read_trouble
@@ -65,6 +65,7 @@ def test_a_cut_reply_is_a_problem_and_a_whole_one_is_the_text(text: str, cut: in
 
 @given(st.text(min_size=12), JSON)
 def test_details_repeat_nothing_of_a_message(message: str, other: object) -> None:
+    assume(message not in json.dumps(other, ensure_ascii=False))
     body = json.dumps({"error": {"message": message, "code": "some_code", "param": other}}).encode()
     detail = read_trouble(400, body).detail
     assert "some_code" in detail
