@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from alignprism.cli.console import cache_folder, console, exit_codes, quiet_libraries
 from alignprism.cli.judge import app
-from alignprism.cli.judge_options import ColumnOption, CostOption, DryRunOption, RemoteOption, columns_of
+from alignprism.cli.judge_options import (
+    ColumnOption,
+    CostOption,
+    DryRunOption,
+    RemoteOption,
+    columns_of,
+    show_table,
+)
 from alignprism.errors import Failure
 from alignprism.progress import ConsoleReporter
 
@@ -150,18 +156,19 @@ def _show_wins(figures: Sequence[Figure]) -> None:
     by_place = {(f.model, f.baseline, f.language, f.metric, f.estimand): f for f in figures}
     shares = {(f.model, f.baseline, f.language, f.metric): f for f in figures}
     columns = (TIES_HALF, TIES_DROPPED, EQUAL_LENGTH)
-    table = Table(
-        "win rate of", "language", "prompts", "win/tie/loss %", "ties half %", "ties dropped %", "equal length %", "flips %", "first place +%", box=None,
+    head = (
+        "win rate of", "language", "prompts", "win/tie/loss %", "ties half %", "ties dropped %", "equal length %", "flips %", "first place +%",
     )  # fmt: skip
+    lines = []
     places = dict.fromkeys((f.model, f.baseline, f.language) for f in figures if f.metric == "win_rate")
     for place in places:
         counts = [shares[*place, f"{name}_share"] for name in ("win", "tie", "loss")]
-        table.add_row(
+        lines.append((
             f"{place[0]} over {place[1]}", place[2] or "all", str(counts[0].n), "/".join(map(_share, counts)),
             *(percent(by_place[*place, "win_rate", estimand]) for estimand in columns),
             percent(shares[*place, "flip_rate"]), percent(shares[*place, "position_bias"]),
-        )  # fmt: skip
-    console.print(table)
+        ))  # fmt: skip
+    show_table(head, lines)
     undecided = [shares[*place, "undecidable_rate"] for place in places]
     for f in undecided:
         if f.estimate:

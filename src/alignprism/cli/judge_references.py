@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from alignprism.cli.console import console, exit_codes
 from alignprism.cli.judge import app
-from alignprism.cli.judge_options import ColumnOption, columns_of
+from alignprism.cli.judge_options import ColumnOption, columns_of, show_table
 from alignprism.cli.judge_pair import RESAMPLES, percent
 from alignprism.errors import InputError
 
@@ -93,11 +92,12 @@ def judge_summaries(
 
 
 def _show_scores(figures: Sequence[Figure]) -> None:
-    table = Table("model", "language", "metric", "what", "n", "score x 100", box=None)
-    for f in figures:
-        if f.estimate is not None:
-            table.add_row(f.model, f.language or "all", f.metric, f.estimand, str(f.n), percent(f, 1))
-    console.print(table)
+    lines = [
+        (f.model, f.language or "all", f.metric, f.estimand, str(f.n), percent(f, 1))
+        for f in figures
+        if f.estimate is not None
+    ]
+    show_table(("model", "language", "metric", "what", "n", "score x 100"), lines)
     for reason, count in Counter(f.reason for f in figures if f.reason).most_common(5):
         _say(f"{count} figures: {reason}")
 

@@ -31,6 +31,7 @@ _MIN_SURPRISES = 10
 _SURPRISE = 0.25  # a result this far from its chance says something about the variance
 _ITERATIONS = 100
 _LONGEST_STEP = 2.0
+_LEAST_SPREAD = 1e-6  # of scaled lengths within a group: below it their matrix is singular to the computer
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def length_controlled_win_rate(
     scaled = np.tanh(_scaled(difference, group, names))
     members = np.eye(names)[group]
     within = scaled - (members @ ((members.T @ scaled) / members.sum(axis=0)))
-    if np.abs(scaled).max() > 0 and np.abs(within).max() < 1e-9:
+    if np.abs(scaled).max() > 0 and np.abs(within).max() < _LEAST_SPREAD:
         return nothing(n, count, "all length differences are alike: length and model cannot be told apart")
     design = np.column_stack([members, scaled]) if np.abs(scaled).max() > 0 else members
     fitted = _firth(design, (coded + 1) / 2)
@@ -176,7 +177,10 @@ def _firth(design: Floats, shares: Floats) -> Floats | None:
     for _ in range(_ITERATIONS):
         chance = special.expit(design @ beta)
         weight = chance * (1 - chance)
-        inverse = np.linalg.inv(_information(design, weight))
+        try:
+            inverse = np.linalg.inv(_information(design, weight))
+        except np.linalg.LinAlgError:  # the model fits so well that nothing is left to learn from
+            return None
         leverage = weight * np.einsum("ij,jk,ik->i", design, inverse, design)
         step = inverse @ (design.T @ (shares - chance + leverage * (0.5 - chance)))
         beta += step * min(1.0, _LONGEST_STEP / max(float(np.abs(step).max()), 1e-300))
