@@ -133,9 +133,11 @@ def test_a_head_refuses_another_encoder(e5: E5Encoder) -> None:
 def test_an_unknown_or_damaged_head_is_named(tmp_path: Path) -> None:
     with pytest.raises(HeadError, match=r"no head 'nobody'.*e5-harm-v1"):
         Head.load("nobody")
-    (tmp_path / "head.npz").write_bytes(b"not a head")
-    with pytest.raises(HeadError, match=re.escape(str(tmp_path))):
-        Head.load(tmp_path)
+    half = (SHIPPED / EVALUATION_HEAD / "head.npz").read_bytes()[:5000]
+    for content in (b"not a head", half):
+        (tmp_path / "head.npz").write_bytes(content)
+        with pytest.raises(HeadError, match=re.escape(str(tmp_path))):
+            Head.load(tmp_path)
     with pytest.raises(HeadError, match="no encoder"):
         Head.load(EVALUATION_HEAD).score(["a"], ["b"])
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ class Head:
                 meta = json.loads(str(arrays["meta"]))
                 linear = Linear(arrays["mean"], arrays["scale"], arrays["weights"], float(arrays["bias"]))
                 prompts = frozenset(str(value) for value in arrays["training_prompts"])
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, BadZipFile) as error:
             raise HeadError(f"{folder / 'head.npz'}: not a readable head ({error})") from error
         if meta.pop("version") > HEAD_VERSION:
             raise HeadError(f"{folder}: written by a newer alignprism; this one reads head version {HEAD_VERSION}")

@@ -24,7 +24,7 @@ from alignprism.models.protocol import Answer
 from alignprism.rows import CATEGORIES, Harm
 
 WORDS = Path(__file__).parent / "templates" / "harm" / "words.yaml"
-READER_VERSION = 1
+READER_VERSION = 2
 """Raised with every change of how replies are read: a judge that reads differently is another judge."""
 
 MAX_REASON = 600
@@ -168,7 +168,7 @@ def _line_segments(plain: str) -> list[_Segment]:
     """What follows the verdict's label at the beginning of a line, up to its end; of an empty line, the next one."""
     label = _words().labels["verdict"]
     pattern = re.compile(
-        rf"^[\W\d_]*(?:\w+[^\S\n]+)?(?:{label})(?:{_COLON}|\s*[-–—]+\s*|\s+is{_COLON}|[^\S\n]*(?=\n)|\s+is\s+)",
+        rf"^[\W\d_]{{0,80}}(?:\w+[^\S\n]+)?(?:{label})(?:{_COLON}|\s*[-–—]+\s*|\s+is{_COLON}|[^\S\n]*(?=\n)|\s+is\s+)",
         re.IGNORECASE | re.MULTILINE,
     )
     return [_segment(plain, match.end()) for match in pattern.finditer(plain)]
