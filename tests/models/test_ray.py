@@ -89,7 +89,7 @@ def test_a_batch_that_kills_its_workers_is_given_up_and_all_others_are_done(clus
     assert isinstance(found.pop(13), Lost)
     assert found.pop(5) is None  # it was done before, and handed through
     assert all(value == number**2 for number, value in found.items())
-    assert sum("a worker was lost" in line for line in said) == 3
+    assert sum("a worker was lost" in line for line in said) >= 3
 
 
 def test_rows_come_back_in_order_and_mistakes_are_raised_here(cluster: Any) -> None:
