@@ -9,6 +9,10 @@ import typer
 from alignprism import __version__
 from alignprism.cli import (
     calls,
+    construct,
+    construct_pairs,  # noqa: F401  # its commands join construct.app
+    construct_rephrase,  # noqa: F401  # its commands join construct.app
+    construct_translate,  # noqa: F401  # its commands join construct.app
     data,
     generate,
     judge,
@@ -44,6 +48,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")
+app.add_typer(construct.app, name="construct")
 app.add_typer(models.app, name="models")
 app.add_typer(judge.app, name="judge")
 app.add_typer(calls.app, name="calls")

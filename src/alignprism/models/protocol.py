@@ -23,7 +23,7 @@ Asked = str | Sequence[Message]
 """What a model is asked: a conversation that waits for the model's turn, or a text, which is one user message."""
 
 
-Role = Literal["completion", "judge", "pairwise", "translate"]
+Role = Literal["completion", "judge", "pairwise", "translate", "write", "check"]
 """What a call is made for; kept beside it, so that `alignprism calls check` can say what each one was."""
 
 

@@ -1,0 +1,3 @@
+"""Commands of ``alignprism construct``: rephrasings and benign twins of seeds."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Commands of ``alignprism construct``: translations and general preference data."""
+
+from __future__ import annotations

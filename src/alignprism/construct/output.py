@@ -1,0 +1,55 @@
+"""What every step of construction leaves: a new folder with tables, what was set aside and why, and a report in numbers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from alignprism.rows import RowError, write_atomic
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A row that is not used. ``id`` is the row's, or of what it was made from; ``reason`` is one of few, to be counted."""
+
+    id: str
+    reason: str
+    detail: str = ""
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears under its name when all is written, or not at all. Private, as its texts are harmful.
+
+    Raises
+    ------
+    RowError
+        there is one already.
+    """
+    if path.exists():
+        raise RowError(f"{path} exists; name a new folder")
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True, mode=0o700)
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_set_aside(folder: Path, rows: Iterable[SetAside]) -> None:
+    """``set_aside.jsonl``: id, reason and detail of every row that is not used."""
+    lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows]
+    write_atomic(folder / "set_aside.jsonl", "".join(lines).encode())
+
+
+def write_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """``report.json``: what was asked for, made, set aside and measured, in numbers; no texts."""
+    text = json.dumps(report, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False)
+    write_atomic(folder / "report.json", (text + "\n").encode())
