@@ -1,3 +1,310 @@
 """Commands of ``alignprism construct``: rephrasings and benign twins of seeds."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from alignprism.cli.console import console, exit_codes
+from alignprism.cli.construct import (
+    MODEL,
+    Asking,
+    CostOption,
+    DryRunOption,
+    OutOption,
+    RemoteOption,
+    SeedOption,
+    app,
+)
+from alignprism.cli.judge_options import show_table
+from alignprism.errors import Failure, InputError
+
+if TYPE_CHECKING:
+    from alignprism.construct.checker import Checker
+    from alignprism.construct.output import SetAside
+    from alignprism.construct.seeds import Given
+    from alignprism.construct.writing import Commission
+    from alignprism.models.protocol import Decoding, Engine
+    from alignprism.models.settings import ModelSettings, Part
+    from alignprism.rows import Prompt
+
+    PartT = TypeVar("PartT", bound=Part)
+
+PromptsArgument = Annotated[
+    Path, typer.Argument(help="The seeds: a folder of `data import`, or .parquet, .jsonl or .csv with prompts.")
+]
+WriterOption = Annotated[str, typer.Option("--writer", help=f"The model that writes: {MODEL}.")]
+CheckerOption = Annotated[
+    str | None, typer.Option("--checker", help="The model that checks what was written; without it nothing is checked.")
+]
+LanguagesOption = Annotated[
+    list[str] | None, typer.Option("--language", help="Only seeds of this language. May be repeated (default: all).")
+]
+RoundsOption = Annotated[int | None, typer.Option("--rounds", help="How often what lacks prompts is asked for again.")]
+VariantsOption = Annotated[int | None, typer.Option("--variants", help="Prompts asked for in one call.")]
+TemperatureOption = Annotated[float | None, typer.Option("--temperature", help="Of the writer; 0 is greedy.")]
+TokensOption = Annotated[int | None, typer.Option("--max-new-tokens", help="Longest reply of the writer, in tokens.")]
+TemplateOption = Annotated[
+    str | None, typer.Option("--template", help="A template of your own for the writer (docs/construct.md).")
+]
+
+
+@app.command("rephrase")
+def rephrase_command(
+    prompts: PromptsArgument,
+    writer: WriterOption,
+    out: OutOption,
+    checker: CheckerOption = None,
+    language: LanguagesOption = None,
+    per_seed: Annotated[int | None, typer.Option("--per-seed", help="Most new prompts from one seed.")] = None,
+    quota: Annotated[
+        int | None,
+        typer.Option(
+            "--quota", help="Prompts wanted per language, scope and category (default: --per-seed times its seeds)."
+        ),
+    ] = None,
+    seeds_per_language: Annotated[
+        int | None, typer.Option("--seeds-per-language", help="Most seeds of a language.")
+    ] = None,
+    rounds: RoundsOption = None,
+    variants: VariantsOption = None,
+    shots: Annotated[int | None, typer.Option("--shots", help="Other human seeds shown with each call.")] = None,
+    embed: Annotated[
+        bool | None,
+        typer.Option(
+            "--embed/--no-embed", help="Sentence vectors for shots, diversity and duplicates across languages."
+        ),
+    ] = None,
+    temperature: TemperatureOption = None,
+    max_new_tokens: TokensOption = None,
+    template: TemplateOption = None,
+    seed: SeedOption = 0,
+    allow_remote: RemoteOption = None,
+    max_cost: CostOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """From a few human seeds of split train to many new training prompts, filtered, checked and counted.
+
+    Prompts of every split are read, so that none of them is written again; only red-team seeds of split train are shown.
+    """
+    with exit_codes():
+        from alignprism.construct.rephrase import decoding_of, first_requests, rephrase
+        from alignprism.construct.seeds import read_seeds, usable_seeds
+        from alignprism.construct.settings import RephraseSettings
+
+        settings = _settings(
+            RephraseSettings, per_seed=per_seed, quota=quota, seeds_per_language=seeds_per_language, rounds=rounds,
+            variants=variants, shots=shots, embed=embed, temperature=temperature, max_new_tokens=max_new_tokens,
+            template=template,
+        )  # fmt: skip
+        given = read_seeds(prompts, language or (), ("train",))
+        run = _Run(Asking(out, allow_remote or (), max_cost), writer, checker, given)
+        if dry_run:
+            used, _ = usable_seeds(given.seeds, settings.seeds_per_language, seed)
+            asked = first_requests(used, settings, seed)
+            run.say_plan(asked, decoding_of(settings, seed, 0), settings.rounds, settings.check_max_new_tokens)
+            return
+        with run.opened(settings.check_max_new_tokens) as (writing, checking):
+            bars = run.asking.reporter.progress
+            found = rephrase(given.seeds, given.others, writing, checking, settings, seed=seed, progress=bars)
+        run.finish("rephrase", found.prompts, found.set_aside, found.report)
+        _show_diversity(found.report["diversity"])
+        _refuse_stopped(found.stopped, found.report)
+
+
+@app.command("twins")
+def twins_command(
+    prompts: PromptsArgument,
+    writer: WriterOption,
+    out: OutOption,
+    checker: CheckerOption = None,
+    language: LanguagesOption = None,
+    per_seed: Annotated[int | None, typer.Option("--per-seed", help="Twins wanted of each seed.")] = None,
+    rounds: RoundsOption = None,
+    variants: VariantsOption = None,
+    temperature: TemperatureOption = None,
+    max_new_tokens: TokensOption = None,
+    template: TemplateOption = None,
+    seed: SeedOption = 0,
+    allow_remote: RemoteOption = None,
+    max_cost: CostOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Harmless prompts that look like the seeds, for the over-refusal rate; each lies in the split of its seed."""
+    with exit_codes():
+        from alignprism.construct.seeds import allowed_seeds, read_seeds
+        from alignprism.construct.settings import TwinSettings
+        from alignprism.construct.twins import twin_decoding, twin_requests, twins
+        from alignprism.construct.writing import writing_template
+
+        settings = _settings(
+            TwinSettings, per_seed=per_seed, rounds=rounds, variants=variants, temperature=temperature,
+            max_new_tokens=max_new_tokens, template=template,
+        )  # fmt: skip
+        given = read_seeds(prompts, language or (), ("train", "dev", "test"))
+        run = _Run(Asking(out, allow_remote or (), max_cost), writer, checker, given)
+        if dry_run:
+            used, _ = allowed_seeds(given.seeds)
+            asked = twin_requests(used, settings, writing_template("twin", settings.template), 0)
+            run.say_plan(asked, twin_decoding(settings, seed, 0), settings.rounds, settings.check_max_new_tokens)
+            return
+        with run.opened(settings.check_max_new_tokens) as (writing, checking):
+            bars = run.asking.reporter.progress
+            found = twins(given.seeds, given.others, writing, checking, settings, seed=seed, progress=bars)
+        run.finish("twins", found.prompts, found.set_aside, found.report)
+        lacking = found.report["seeds_without_twins"]
+        if lacking:
+            _say(f"{len(lacking)} seeds have no twin; report.json lists them")
+        _refuse_stopped(found.stopped, found.report)
+
+
+def _settings(kind: type[PartT], **given: Any) -> PartT:
+    """The options that were given as settings; the others keep their defaults."""
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from error
+
+
+@dataclass
+class _Run:
+    """One command's models and what it writes."""
+
+    asking: Asking
+    writer: str
+    checker: str | None
+    given: Given
+
+    @contextmanager
+    def opened(self, check_tokens: int) -> Iterator[tuple[Engine, Checker | None]]:
+        """Writer and checker; one model in both roles is opened once."""
+        from contextlib import ExitStack
+
+        from alignprism.construct.checker import Checker
+        from alignprism.rows import RowError
+
+        if self.asking.out.exists():
+            raise RowError(f"{self.asking.out} exists; name a new folder")
+        with self.asking.opened(), ExitStack() as stack:
+            writing = stack.enter_context(self.asking.model(self.writer))
+            if self.checker is None:
+                yield writing, None
+                return
+            same = self.checker == self.writer
+            yield (
+                writing,
+                Checker(writing if same else stack.enter_context(self.asking.model(self.checker)), check_tokens),
+            )
+
+    def finish(
+        self, command: str, prompts: Sequence[Prompt], aside: Sequence[SetAside], report: Mapping[str, Any]
+    ) -> None:
+        """Write the folder, and say what is in it."""
+        from alignprism.construct.output import new_folder, write_report, write_set_aside
+        from alignprism.prompts.tables import TableWriter
+        from alignprism.rows import Prompt
+
+        with new_folder(self.asking.out) as folder:
+            with TableWriter(folder / "prompts.parquet", Prompt) as table:
+                for prompt in prompts:
+                    table.write(prompt)
+            write_set_aside(folder, [*self.given.unreadable, *aside])
+            write_report(folder, {"command": command, "unreadable_rows": len(self.given.unreadable), **report})
+        _show_counts(report)
+        _say(f"{self.asking.out}: {len(prompts)} prompts of {report['seeds']['used']} seeds; {len(aside)} set aside")
+        if self.given.unreadable:
+            _say(f"{len(self.given.unreadable)} rows could not be read; set_aside.jsonl says why")
+        if not report["checked"]:
+            _say("Nothing was checked: --checker names a model that does")
+        if report["checker_is_writer"]:
+            _say("The writer checked its own prompts; another model's opinion is worth more")
+
+    def say_plan(self, asked: Sequence[Commission], decoding: Decoding, rounds: int, check_tokens: int) -> None:
+        """What the first round asks and what all may cost, and which text goes where."""
+        from dataclasses import replace
+
+        from alignprism.construct.checker import check_request
+        from alignprism.models.cost import estimate
+        from alignprism.models.model_file import model_settings
+        from alignprism.models.protocol import Decoding
+
+        roles = [("writer", self.writer, [one.request for one in asked], decoding)]
+        if self.checker is not None:
+            # Seeds stand for what is not written yet: new prompts are about as long.
+            checks = [check_request(one.seed) for one in asked for _ in range(one.wanted)]
+            roles.append(("checker", self.checker, checks, replace(Decoding(), max_new_tokens=check_tokens)))
+        for role, named, requests, how in roles:
+            settings = model_settings(named)
+            price = settings.endpoint.price if settings.endpoint else None
+            first = estimate(requests, how, price)
+            all_rounds = sum((first for _ in range(rounds - 1)), first)
+            _say(f"{role} {named}: first round {first}")
+            _say(f"    {rounds} rounds at most: {all_rounds}")
+            what = "seeds, explanations and shots" if role == "writer" else "new prompts"
+            _say(f"    {what} go to: {self._hosts(settings)}")
+        _say("Answers that are in the call store already are not asked for again. Nothing was asked.")
+
+    def _hosts(self, settings: ModelSettings) -> str:
+        from alignprism.models.engines import is_this_machine
+
+        hosts = settings.endpoint.hosts if settings.endpoint is not None else ()
+        remote = [host for host in hosts if not is_this_machine(host)]
+        allowed = {name.lower() for name in self.asking.allow_remote}
+        missing = [host for host in remote if host.lower() not in allowed]
+        return (", ".join(remote) or "this machine only") + (
+            f" (not allowed yet: --allow-remote {missing[0]})" if missing else ""
+        )
+
+
+def _show_counts(report: Mapping[str, Any]) -> None:
+    """A line for each language, and one for each reason."""
+    lines = []
+    for code, counts in report["by_language"].items():
+        reasons = sorted(counts["set_aside"].items(), key=lambda item: (-item[1], item[0]))
+        lines.append((code, str(counts["accepted"]), str(sum(counts["set_aside"].values())), _listed(reasons)))
+    show_table(("language", "accepted", "set aside", "reasons"), lines)
+
+
+def _listed(reasons: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons)
+
+
+def _show_diversity(figures: Mapping[str, Mapping[str, Any]]) -> None:
+    def shown(value: Any) -> str:
+        return "-" if value is None else f"{value['mean'] if isinstance(value, dict) else value:.2f}"
+
+    head = ("language", "Vendi score", "of the seeds", "distance to seed (cosine)", "(letters)")
+    names = ("vendi", "vendi_seeds", "cosine_distance", "letter_distance")
+    show_table(head, [(code, *(shown(found[name]) for name in names)) for code, found in figures.items()])
+
+
+def _refuse_stopped(stopped: str, report: Mapping[str, Any]) -> None:
+    """Say that the work ended early, or brought nothing; what was made is written.
+
+    Raises
+    ------
+    Failure
+        money, the run or the writer's answers ended it, or nothing was accepted.
+    """
+    if stopped not in ("quota", "rounds", "per_seed"):
+        raise Failure(
+            f"ended early: {stopped}. What was made is written. Answers are kept in calls.sqlite: with the cause mended (as by "
+            "--max-cost), the same command with another --out beside it goes on from there"
+        )
+    if not report["accepted"]:
+        reasons = sorted(report["set_aside"].items(), key=lambda item: (-item[1], item[0]))
+        raise Failure(
+            f"nothing was accepted ({_listed(reasons[:3]) or 'the writer wrote nothing'}). Try another writer or checker"
+        )
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, highlight=False)

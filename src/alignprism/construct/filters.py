@@ -1,0 +1,168 @@
+"""What a written prompt must pass, in order; each rule has its reason, and the first that fails is counted.
+
+Language and personal data are found by the rules of `alignprism data check`, so that a prompt which passes here passes there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from alignprism.construct.checker import Opinion
+from alignprism.construct.near import NearIndex
+from alignprism.construct.writing import REFUSED
+from alignprism.judging.degenerate import degenerate
+from alignprism.judging.refusal import refusal
+from alignprism.prompts.handling import forbidden
+from alignprism.prompts.meaning import CUT as CUT_ACROSS
+from alignprism.prompts.meaning import NEIGHBOURS, Floats, centred, margins
+from alignprism.prompts.row_checks import check_prompt
+from alignprism.rows import Prompt
+
+HANDLING = "handling rules"
+DEGENERATE = "degenerate"
+TOO_SHORT, TOO_LONG = "too short", "too long"
+LANGUAGE = "another language"
+HIDDEN = "hidden characters"
+PERSONAL = "personal data"
+ACROSS = "says the same as a dev or test prompt in another language"
+CUT = "cut at the length limit"
+OVER = "over the quota"
+UNCHECKED = "not checked"
+UNREADABLE_CHECK = "checker: unreadable"
+NOT_ADVERSARIAL = "checker: not adversarial"
+ADVERSARIAL = "checker: adversarial"
+OTHER_SCOPE = "checker: another scope"
+OTHER_CATEGORY = "checker: another category"
+
+MIN_COMPANY = 2 * NEIGHBOURS
+
+Why = tuple[str, str]
+"""A reason, to be counted, and its detail. Never a text."""
+
+_FOUND = {"language": LANGUAGE, "hidden-character": HIDDEN, "personal-data": PERSONAL}
+
+
+def handling_reason(prompt: Prompt) -> Why | None:
+    """The handling rules over all that would be sent with a prompt; no setting switches them off."""
+    tags = (*prompt.categories, *prompt.tags)
+    for text in (prompt.text, prompt.explanation or ""):
+        found = forbidden(text, tags)
+        if found is not None:
+            return HANDLING, found
+    return None
+
+
+def text_reason(prompt: Prompt, min_characters: int, max_characters: int) -> Why | None:
+    """Why a written prompt cannot be used, by its text alone; None if it can."""
+    rules: tuple[Callable[[], Why | None], ...] = (
+        lambda: handling_reason(prompt),
+        lambda: (REFUSED, "") if refusal(prompt.text, prompt.language) == "full" else None,
+        lambda: (DEGENERATE, found.kind) if (found := degenerate(prompt.text)).degenerate else None,
+        lambda: (TOO_SHORT, str(len(prompt.text))) if len(prompt.text) < min_characters else None,
+        lambda: (TOO_LONG, str(len(prompt.text))) if len(prompt.text) > max_characters else None,
+        lambda: _row_reason(prompt),
+    )
+    return next((why for rule in rules if (why := rule()) is not None), None)
+
+
+def _row_reason(prompt: Prompt) -> Why | None:
+    for finding in check_prompt("", 0, prompt):
+        # Joiners that Hindi and Persian need are warnings; what hides or turns text is an error.
+        if finding.check in _FOUND and (finding.check != "hidden-character" or finding.severity == "error"):
+            return _FOUND[finding.check], finding.evidence
+    return None
+
+
+def near_reason(prompt: Prompt, index: NearIndex) -> Why | None:
+    """Why a prompt is no new one: the same or nearly the same text is known. Held-out prompts are named before others."""
+    found = index.near(prompt)
+    if not found:
+        return None
+    worst = min(found, key=lambda near: (_ORDER.index(near.kind), -near.similarity))
+    kind = "duplicate" if worst.similarity == 1.0 else "near-duplicate"
+    return f"{kind} of a {worst.kind} prompt", f"{worst.prompt.id} ({worst.similarity:.2f})"
+
+
+_ORDER = ("test", "dev", "training", "new")
+
+
+def kind_of(prompt: Prompt) -> str:
+    """What a known prompt is called in a reason."""
+    return "training" if prompt.split == "train" else prompt.split
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Prompts and their sentence vectors, shape (n, d)."""
+
+    prompts: Sequence[Prompt]
+    vectors: Floats
+
+    def of(self, code: str) -> list[int]:
+        """The rows of a language."""
+        return [row for row, prompt in enumerate(self.prompts) if prompt.language == code]
+
+
+def across_reasons(new: Embedded, seeds: Embedded, held_out: Embedded) -> dict[int, Why]:
+    """Rows of `new` that say the same as a dev or test prompt of another language, by the margin of `prompts.meaning`.
+
+    One direction decides, since several new prompts may say the same as one of the held-out. The seeds are the company in
+    which a language is centred and margins are taken, as new prompts are few in a round.
+    """
+    languages = [p.language for part in (new, seeds, held_out) for p in part.prompts]
+    names = sorted(set(languages))
+    moved = centred(
+        np.concatenate([new.vectors, seeds.vectors, held_out.vectors]), np.array([names.index(c) for c in languages])
+    )
+    start, held = len(new.prompts), len(new.prompts) + len(seeds.prompts)
+    found: dict[int, Why] = {}
+    for code, other in permutations(names, 2):
+        mine, company, theirs = new.of(code), seeds.of(code), held_out.of(other)
+        if not mine or len(company) < MIN_COMPANY or len(theirs) < MIN_COMPANY:
+            continue
+        rows = [*mine, *(start + row for row in company)]
+        margin = margins(moved[rows], moved[[held + row for row in theirs]])[: len(mine)]
+        for row, best in zip(mine, margin.argmax(axis=1).tolist(), strict=True):
+            known, value = held_out.prompts[theirs[best]], float(margin[mine.index(row), best])
+            if value >= CUT_ACROSS and known.seed_id != new.prompts[row].seed_id:
+                found.setdefault(row, (ACROSS, f"{known.id} (margin {value:.3f})"))
+    return found
+
+
+def uncompared(seeds: Sequence[Prompt], held_out: Sequence[Prompt], embedded: bool) -> list[str]:
+    """Languages whose new prompts were not compared: nothing was embedded, or there are too few seeds or held-out prompts.
+
+    A language is compared as soon as one other language has enough held-out prompts.
+    """
+    own, theirs = (Counter(p.language for p in prompts) for prompts in (seeds, held_out))
+    enough = {code for code, count in theirs.items() if count >= MIN_COMPANY}
+    return sorted(code for code in own if not embedded or own[code] < MIN_COMPANY or not enough - {code})
+
+
+def adversarial_reason(opinion: Opinion, seed: Prompt) -> Why | None:
+    """Why a checker's opinion speaks against a rephrasing of `seed`: it must seek the same kind of harm."""
+    if opinion.adversarial is None:
+        return _no_opinion(opinion)
+    if not opinion.adversarial:
+        return NOT_ADVERSARIAL, ""
+    if seed.scope is not None and opinion.scope != seed.scope:
+        return OTHER_SCOPE, f"{opinion.scope} instead of {seed.scope}"
+    if seed.categories and not set(opinion.categories) & set(seed.categories):
+        return OTHER_CATEGORY, f"{', '.join(opinion.categories)} instead of {', '.join(seed.categories)}"
+    return None
+
+
+def harmless_reason(opinion: Opinion) -> Why | None:
+    """Why a checker's opinion speaks against a benign twin."""
+    if opinion.adversarial is None:
+        return _no_opinion(opinion)
+    return (ADVERSARIAL, ", ".join(opinion.categories)) if opinion.adversarial else None
+
+
+def _no_opinion(opinion: Opinion) -> Why:
+    return (UNREADABLE_CHECK if opinion.problem.startswith("unreadable") else UNCHECKED), opinion.problem
