@@ -124,6 +124,26 @@ class Pair:
     redistribute: bool
     random_side: Literal["chosen", "rejected"]
     """The side `sft-random` learns, drawn once per pair, so that every run of the method sees the same text."""
+    chosen_origin: str = ""
+    """Where an answer is from: ``model``, ``human``, ``supplied`` or ``reference`` (it came with the prompt); empty: not known."""
+    rejected_origin: str = ""
+    chosen_digest: str = ""
+    """What the model is that wrote it (see `alignprism.models.identity`), where one did."""
+    rejected_digest: str = ""
+    chosen_completion: str = ""
+    """Id of its completion row."""
+    rejected_completion: str = ""
+    chosen_call: str = ""
+    """Key of the answer in the call store."""
+    rejected_call: str = ""
+    judge_digest: str = ""
+    comparer: str = ""
+    """The pairwise judge that ranked the candidates, where one did."""
+    comparer_digest: str = ""
+    ranking: str = ""
+    """The rule that chose and rejected: ``scores``, ``comparisons``, ``both`` or ``order``."""
+    margin: float | None = None
+    """How far apart the sides are by that rule: P(harmful) for scores, net wins per comparison for comparisons."""
 
 
 @dataclass(frozen=True, slots=True)

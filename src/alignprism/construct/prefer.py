@@ -1,86 +1,76 @@
-"""Preference pairs: candidates ranked by the preference judge (safety), or by a documented order (general).
+"""Preference pairs: candidates ranked by judges (safety), or by a documented order (general).
 
-Safety (paper, section 2.2): the candidates of a prompt are the completions sampled from the generators and the safe
-completion written for it. The judge scores each; the least harmful is chosen, the most harmful rejected.
+Safety (paper, section 2.2): the candidates of a prompt are the completions sampled from the generators, those supplied,
+and the safe completion written for it; `construct.ranking` says which is chosen and which rejected.
 General (paper, appendix C): chosen is the reference response, rejected the worst sampled completion.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-from alignprism.rows import Completion, Pair, Prompt, content_id
+from alignprism.construct.candidates import Candidate, Written
+from alignprism.construct.output import SetAside
+from alignprism.construct.ranking import Choice, NoChoice
+from alignprism.rows import Pair, Prompt, content_id
+
+Rank = Callable[[Prompt, Sequence[Candidate]], Choice | NoChoice]
+"""A ranking with its settings filled in: from the candidates of a prompt to a choice, or why there is none."""
+
+ORDER = "order: language, degenerate, likelihood"
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A possible answer to a prompt.
+class RankedBy:
+    """Who ranked, and by which rule: provenance of a pair."""
 
-    ``harm``: the preference judge's P(harmful); ``nll``: negative log-likelihood per character under the base (nats);
-    ``reference`` marks the answer that came with the prompt.
-    """
-
-    text: str
-    source: str
-    harm: float
-    on_language: bool
-    degenerate: bool
-    nll: float
-    reference: bool
+    judge: str
+    judge_digest: str = ""
+    ranking: str = "scores"
+    comparer: str = ""
+    comparer_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Pairs, and how many prompts gave none and why."""
+    """Pairs, and the prompts that gave none, with the reason of each."""
 
     pairs: list[Pair]
-    dropped: Mapping[str, int]
+    set_aside: list[SetAside] = field(default_factory=list)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many prompts gave none, by reason."""
+        return dict(Counter(row.reason for row in self.set_aside))
 
 
-def candidates_of(prompt: Prompt, completions: Sequence[Completion]) -> list[tuple[str, str, bool]]:
-    """Distinct (text, source, is reference) candidates of a prompt, the reference first."""
-    found: dict[str, tuple[str, str, bool]] = {}
-    if prompt.reference:
-        found[prompt.reference.strip()] = (prompt.reference, "reference", True)
-    for completion in completions:
-        text = completion.text.strip()
-        if text:
-            found.setdefault(text, (completion.text, completion.model, False))
-    return list(found.values())
-
-
-def safety_pairs(
+def ranked_pairs(
     prompts: Sequence[Prompt],
     candidates: Mapping[str, Sequence[Candidate]],
-    *,
-    threshold: float,
-    tie_margin: float,
-    judge: str,
+    rank: Rank,
+    ranked_by: RankedBy,
     seed: int,
 ) -> Made:
-    """Best and worst candidate of each red-team prompt by the preference judge.
+    """The chosen and the rejected candidate of each prompt; a prompt without a choice is set aside with its reason.
 
-    Dropped and counted: ``one candidate``, ``tie`` (scores closer than `tie_margin`), ``chosen harmful`` (the best is
-    still at or above the judge's `threshold`), ``chosen unusable`` (the best is degenerate or in another language).
+    Red-team prompts, translated or not, make safety pairs; all others general ones.
     """
-    pairs: list[Pair] = []
-    dropped: Counter[str] = Counter()
+    made = Made([])
     for prompt in prompts:
-        ranked = sorted(candidates.get(prompt.id, ()), key=lambda c: (c.harm, not c.reference, c.text))
-        usable = [c for c in ranked if c.on_language and not c.degenerate]
-        if len(ranked) < 2:
-            dropped["one candidate"] += 1
-        elif not usable:
-            dropped["chosen unusable"] += 1
-        elif usable[0].harm >= threshold:
-            dropped["chosen harmful"] += 1
-        elif (gap := ranked[-1].harm - usable[0].harm) <= 0 or gap < tie_margin:
-            dropped["tie"] += 1
+        found = rank(prompt, candidates.get(prompt.id, ()))
+        if isinstance(found, NoChoice):
+            made.set_aside.append(SetAside(prompt.id, found.reason))
         else:
-            pairs.append(_pair(prompt, usable[0], ranked[-1], "safety", judge, seed))
-    return Made(pairs, dict(dropped))
+            made.pairs.append(_pair(prompt, found, kind_of(prompt), ranked_by, seed))
+    return made
+
+
+def kind_of(prompt: Prompt) -> Literal["safety", "general"]:
+    """What pairs a prompt makes."""
+    return "safety" if prompt.set in ("redteam", "translated") else "general"
 
 
 def general_pairs(prompts: Sequence[Prompt], candidates: Mapping[str, Sequence[Candidate]], *, seed: int) -> Made:
@@ -88,8 +78,7 @@ def general_pairs(prompts: Sequence[Prompt], candidates: Mapping[str, Sequence[C
 
     Worst, in this order: in another language, degenerate, least likely per character under the base model.
     """
-    pairs: list[Pair] = []
-    dropped: Counter[str] = Counter()
+    made = Made([])
     for prompt in prompts:
         own = candidates.get(prompt.id, ())
         chosen = next((c for c in own if c.reference), None)
@@ -97,15 +86,17 @@ def general_pairs(prompts: Sequence[Prompt], candidates: Mapping[str, Sequence[C
             (c for c in own if not c.reference), key=lambda c: (not c.on_language, c.degenerate, c.nll, c.text)
         )
         if chosen is None:
-            dropped["no reference"] += 1
+            made.set_aside.append(SetAside(prompt.id, "no reference"))
         elif not sampled:
-            dropped["one candidate"] += 1
+            made.set_aside.append(SetAside(prompt.id, "one candidate"))
         else:
-            pairs.append(_pair(prompt, chosen, sampled[-1], "general", "order: language, degenerate, likelihood", seed))
-    return Made(pairs, dict(dropped))
+            choice = Choice(chosen, sampled[-1], None)
+            made.pairs.append(_pair(prompt, choice, "general", RankedBy(ORDER, ranking="order"), seed))
+    return made
 
 
-def _pair(prompt: Prompt, chosen: Candidate, rejected: Candidate, kind: str, judge: str, seed: int) -> Pair:
+def _pair(prompt: Prompt, choice: Choice, kind: Literal["safety", "general"], by: RankedBy, seed: int) -> Pair:
+    chosen, rejected = choice.chosen.written, choice.rejected.written
     identity = content_id(prompt.id, chosen.text, rejected.text)
     coin = int(content_id("random side", seed, identity), 16) % 2
     return Pair(
@@ -116,15 +107,33 @@ def _pair(prompt: Prompt, chosen: Candidate, rejected: Candidate, kind: str, jud
         prompt_id=prompt.id,
         seed_id=prompt.seed_id,
         language=prompt.language,
-        kind="safety" if kind == "safety" else "general",
+        kind=kind,
         scope=prompt.scope,
         categories=prompt.categories,
         chosen_source=chosen.source,
         rejected_source=rejected.source,
-        chosen_score=chosen.harm,
-        rejected_score=rejected.harm,
-        judge=judge,
-        licence=prompt.licence,
-        redistribute=prompt.redistribute,
+        chosen_score=choice.chosen.harm,
+        rejected_score=choice.rejected.harm,
+        judge=by.judge,
+        licence=licence_of(prompt, chosen, rejected),
+        redistribute=prompt.redistribute and chosen.redistribute and rejected.redistribute,
         random_side="chosen" if coin else "rejected",
+        chosen_origin=chosen.origin,
+        rejected_origin=rejected.origin,
+        chosen_digest=chosen.digest,
+        rejected_digest=rejected.digest,
+        chosen_completion=chosen.completion,
+        rejected_completion=rejected.completion,
+        chosen_call=chosen.call,
+        rejected_call=rejected.call,
+        judge_digest=by.judge_digest,
+        comparer=by.comparer,
+        comparer_digest=by.comparer_digest,
+        ranking=by.ranking,
+        margin=choice.margin,
     )
+
+
+def licence_of(prompt: Prompt, *sides: Written) -> str:
+    """The prompt's licence, and those of supplied answers that have one of their own."""
+    return "; ".join(dict.fromkeys(name for name in (prompt.licence, *(side.licence for side in sides)) if name))

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from alignprism.construct.mix import mix
-from alignprism.construct.prefer import Candidate, Made, candidates_of, general_pairs, safety_pairs
-from alignprism.judging.degenerate import degenerate
-from alignprism.judging.language import on_language
-from alignprism.judging.protocol import HarmJudge, Item
+from alignprism.construct.candidates import Candidate, Written, candidates_of, completion_rows
+from alignprism.construct.mix import Mixed, equal_scope, mix
+from alignprism.construct.pairing import Ranking, judge_candidates, kept, length_matched, pairs_summary, rank
+from alignprism.construct.prefer import Made, RankedBy, general_pairs
+from alignprism.construct.ranking import Compared, n_meetings
 from alignprism.models.local import load_tokenizer
-from alignprism.models.protocol import Answer, Decoding, Failed, Request
-from alignprism.prompts.handling import forbidden
+from alignprism.models.protocol import Decoding, Request
 from alignprism.prompts.select import select_prompts
-from alignprism.rows import Completion, Pair, Prompt, write_atomic
+from alignprism.rows import Comparison, Completion, Pair, Prompt, write_atomic
 from alignprism.stages.context import Context, arm_stage, arm_study, training_prompts
-from alignprism.stages.engines import answers_of, completion_row, engine, local_engine, start_of
-from alignprism.stages.judges import harm_judge, score_of, threshold_of
+from alignprism.stages.engines import answers_of, engine, local_engine, start_of
+from alignprism.stages.judges import harm_judge, pairwise_judge, threshold_of
 from alignprism.training.examples import make_examples, texts_of_pairs
 
 
@@ -47,8 +47,7 @@ def sample_candidates(context: Context, arm: str = "") -> list[Path]:
     safety, general = training_prompts(study, context.prompts())
     requests = [Request(p.id, p.text) for p in [*safety, *general]]
     rows: list[Completion] = []
-    withheld = 0
-    failures: Counter[str] = Counter()
+    missing: Counter[str] = Counter()
     for number, name in enumerate(study.generators):
         decoding = Decoding(
             max_new_tokens=study.pairs.max_new_tokens,
@@ -59,16 +58,11 @@ def sample_candidates(context: Context, arm: str = "") -> list[Path]:
         )
         advance = context.progress(f"sampling from {name}", len(requests) * study.pairs.candidates)
         with engine(context, name) as asked:
-            outcomes = answers_of(asked, requests, decoding, advance)
-            answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
-            kept = [answer for answer in answers if not forbidden(answer.text)]
-            rows += [completion_row(asked, answer, decoding, answer.sample, "candidate") for answer in kept]
-        withheld += len(answers) - len(kept)
-        failures += Counter(outcome.reason for outcome in outcomes if isinstance(outcome, Failed))
-    if withheld:
-        context.say(f"{withheld} candidates were withheld by the handling rules")
-    for reason, count in sorted(failures.items()):
-        context.say(f"{count} candidates could not be had: {reason}")
+            found, aside = completion_rows(asked, answers_of(asked, requests, decoding, advance), decoding)
+        rows += found
+        missing += Counter(row.reason for row in aside)
+    for reason, count in sorted(missing.items()):
+        context.say(f"{count} candidates less: {reason}")
     return [context.write(arm_stage("candidates", arm), "completions.parquet", rows, Completion)]
 
 
@@ -79,101 +73,95 @@ def make_pairs(context: Context, arm: str = "") -> list[Path]:
     completions: dict[str, list[Completion]] = defaultdict(list)
     for row in context.read(arm_stage("candidates", arm), "completions.parquet", Completion):
         completions[row.prompt_id].append(row)
+    prompts = [*safety, *general]
+    written = {prompt.id: candidates_of(prompt, completions[prompt.id]) for prompt in prompts}
+    likelihoods = _likelihoods(context, general, written)
     with harm_judge(context, "preference") as judge:
-        scored, unjudged = _scored(context, [*safety, *general], completions, judge)
-        made_safety = safety_pairs(
-            safety,
-            scored,
-            threshold=threshold_of(study.judges.as_settings("preference")),
-            tie_margin=study.pairs.tie_margin,
-            judge=judge.name,
-            seed=study.seed,
-        )
-    made_general = general_pairs(general, scored, seed=study.seed)
-    made_safety, made_general = (_fitting(context, made) for made in (made_safety, made_general))
-    pairs = mix(made_safety.pairs, made_general.pairs, study.pairs.total, study.mixture, study.seed)
-    summary = {**_summary(pairs, made_safety, made_general), "unjudged_candidates": unjudged}
+        answers = sum(map(len, written.values()))
+        advance = context.progress("judging candidates", answers)
+        judged = judge_candidates(prompts, written, judge, advance, likelihoods)
+        ranked_by = RankedBy(judge.name, judge.digest)
+    made_safety, compared = _ranked(context, safety, judged.candidates, ranked_by)
+    made_general = general_pairs(general, judged.candidates, seed=study.seed)
+    made_safety, made_general = (_fitting(context, made) for made in (_in_scope(context, made_safety), made_general))
+    mixed = mix(made_safety.pairs, made_general.pairs, study.pairs.total, study.mixture, study.seed)
+    summary = {
+        **_summary(mixed, made_safety, made_general),
+        "unjudged_candidates": len(judged.set_aside),
+        **({"comparisons": compared.counts()} if compared else {}),
+    }
     return [
-        context.write(stage, "pairs.parquet", pairs, Pair),
+        context.write(stage, "pairs.parquet", mixed.pairs, Pair),
+        *([context.write(stage, "comparisons.parquet", compared.rows, Comparison)] if compared else []),
         write_json(context.run.stage_folder(stage) / "summary.json", summary),
     ]
 
 
+def _ranked(
+    context: Context, prompts: Sequence[Prompt], candidates: Mapping[str, Sequence[Candidate]], judge: RankedBy
+) -> tuple[Made, Compared | None]:
+    """Safety pairs by the study's rule; the pairwise judge is opened only for a rule that compares."""
+    study = context.study
+    threshold = threshold_of(study.judges.as_settings("preference"))
+    ranking = Ranking(study.pairs.ranking, threshold, study.pairs.tie_margin, study.seed)
+    if ranking.rule == "scores":
+        return rank(prompts, candidates, ranking, judge)
+    with pairwise_judge(context) as comparer:
+        total = 2 * sum(n_meetings(len(candidates.get(prompt.id, ()))) for prompt in prompts)
+        return rank(prompts, candidates, ranking, judge, comparer, context.progress("comparing candidates", total))
+
+
+def _in_scope(context: Context, made: Made) -> Made:
+    """Only the pairs of the study's scope, no more in a language than of the other scope."""
+    scope = context.study.pairs.scope
+    if scope == "all":
+        return made
+    own = kept(made, [pair for pair in made.pairs if pair.scope == scope], "other scope")
+    even = equal_scope(made.pairs, scope, context.study.seed)
+    return kept(own, even, "more than the other scope has")
+
+
 def _fitting(context: Context, made: Made) -> Made:
-    """Without the pairs that a side of would be cut in training: dropped here, so that the mixture stays what it says."""
-    training = context.study.training
+    """Without the pairs that a side of would be cut in training, and those that make one side longer, if that is asked.
+
+    They are dropped here, so that the mixture stays what it says.
+    """
+    training, settings = context.study.training, context.study.pairs
     tokenizer = load_tokenizer(start_of(context, context.study.baseline))
     examples, _ = make_examples(texts_of_pairs(made.pairs), tokenizer, training.max_tokens, training.over_limit)
-    kept = {example.pair_id for example in examples}
-    pairs = [pair for pair in made.pairs if pair.id in kept]
-    over = len(made.pairs) - len(pairs)
-    return Made(pairs, {**made.dropped, **({f"over {training.max_tokens} tokens a side": over} if over else {})})
+    names = {example.pair_id for example in examples}
+    fitting = [pair for pair in made.pairs if pair.id in names]
+    made = kept(made, fitting, f"over {training.max_tokens} tokens a side")
+    return length_matched(made, settings.length_tolerance, context.study.seed) if settings.match_lengths else made
 
 
-def _scored(
-    context: Context, prompts: Sequence[Prompt], completions: dict[str, list[Completion]], judge: HarmJudge
-) -> tuple[dict[str, list[Candidate]], int]:
-    """Every candidate of every prompt with the judge's score, the language and degeneration rules, and likelihood.
-
-    Candidates that the judge could not decide on are in no pair; how many there are comes second.
-    """
-    listed = [(p, *candidate) for p in prompts for candidate in candidates_of(p, completions[p.id])]
-    scores = _scores(context, listed, judge)
-    sampled = [(p.text, text) for p, text, _, reference in listed if p.set != "redteam" and not reference]
-    likelihoods = {}
-    if sampled:
-        with local_engine(context, start_of(context, context.study.baseline)) as loaded:
-            found = loaded.negative_log_likelihood(sampled)
-        likelihoods = {pair: row.sum_nats / max(row.characters, 1) for pair, row in zip(sampled, found, strict=True)}
-    result: dict[str, list[Candidate]] = defaultdict(list)
-    for (prompt, text, source, reference), score in zip(listed, scores, strict=True):
-        if score is None:
-            continue
-        result[prompt.id].append(
-            Candidate(
-                text=text,
-                source=source,
-                harm=score,
-                on_language=on_language(text, prompt.language).on_language is not False,
-                degenerate=degenerate(text).degenerate,
-                nll=likelihoods.get((prompt.text, text), 0.0),
-                reference=reference,
-            )
-        )
-    return result, sum(score is None for score in scores)
-
-
-def _scores(context: Context, listed: Sequence[tuple[Prompt, str, str, bool]], judge: HarmJudge) -> list[float | None]:
-    """The preference judge's P(harm) of each candidate; its verdict as 0 or 1 where it has no score, None where it could
-    not decide."""
-    items = [
-        Item(str(number), prompt.text, text, prompt.language, prompt.seed_id, prompt.scope)
-        for number, (prompt, text, _, _) in enumerate(listed)
-    ]
-    said = judge.judge(items, context.progress("judging candidates", len(items)))
-    return [None if v.harm == "undecidable" else score_of(v) for v in said]
-
-
-def _summary(pairs: Sequence[Pair], safety: Made, general: Made) -> dict[str, object]:
-    by_language: dict[str, Counter[str]] = defaultdict(Counter)
-    for pair in pairs:
-        by_language[pair.language][pair.kind] += 1
-    lengths = {
-        kind: {
-            "chosen_characters": _mean([len(p.chosen) for p in pairs if p.kind == kind]),
-            "rejected_characters": _mean([len(p.rejected) for p in pairs if p.kind == kind]),
-        }
-        for kind in ("safety", "general")
-    }
-    used = Counter(pair.kind for pair in pairs)
+def _likelihoods(
+    context: Context, prompts: Sequence[Prompt], written: Mapping[str, Sequence[Written]]
+) -> dict[tuple[str, str], float]:
+    """Negative log-likelihood per character (nats) of the sampled answers to general prompts, under the base."""
+    sampled = [(p, answer.text) for p in prompts for answer in written[p.id] if answer.origin != "reference"]
+    if not sampled:
+        return {}
+    with local_engine(context, start_of(context, context.study.baseline)) as loaded:
+        found = loaded.negative_log_likelihood([(prompt.text, text) for prompt, text in sampled])
     return {
-        "safety": {"made": len(safety.pairs), "used": used["safety"], "dropped": dict(safety.dropped)},
-        "general": {"made": len(general.pairs), "used": used["general"], "dropped": dict(general.dropped)},
-        "by_language": {code: dict(counts) for code, counts in sorted(by_language.items())},
-        "lengths": lengths,
-        "chosen_sources": dict(Counter(p.chosen_source for p in pairs)),
+        (prompt.id, text): row.sum_nats / max(row.characters, 1)
+        for (prompt, text), row in zip(sampled, found, strict=True)
     }
 
 
-def _mean(values: Sequence[int]) -> float | None:
-    return round(sum(values) / len(values), 1) if values else None
+def _summary(mixed: Mixed, safety: Made, general: Made) -> dict[str, Any]:
+    """What was made, used and dropped. ``lengths`` are means in characters over all languages."""
+    used = Counter(pair.kind for pair in mixed.pairs)
+    found = pairs_summary(mixed.pairs)
+    means = {kind: groups["all"] for kind, groups in found["length_balance"].items()}
+    return {
+        "safety": {"made": len(safety.pairs), "used": used["safety"], "dropped": safety.dropped},
+        "general": {"made": len(general.pairs), "used": used["general"], "dropped": general.dropped},
+        **found,
+        "lengths": {
+            kind: {f"{side}_characters": means.get(kind, {}).get(side) for side in ("chosen", "rejected")}
+            for kind in ("safety", "general")
+        },
+        "mixing": mixed.summary(),
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from alignprism.errors import InputError
 from alignprism.judging.settings import (
@@ -139,6 +139,22 @@ class Judges(Part):
         return settings
 
 
+def mixture_share(value: object) -> object:
+    """``safety:general`` as the share of safety pairs, so "1:5" is 1/6; anything else as it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 60:
+        # YAML 1.1 reads 1:5 as a number of base sixty.
+        raise ValueError(f'{value} is what YAML makes of a ratio without quotes; write it as "1:5", or as a number')
+    if not isinstance(value, str):
+        return value
+    parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*:\s*(\d+(?:\.\d+)?)\s*", value)
+    if parts is None:
+        return value
+    safety, general = float(parts[1]), float(parts[2])
+    if safety + general == 0:
+        raise ValueError(f"{value}: one of the two has to be above 0")
+    return safety / (safety + general)
+
+
 class Pairs(Part):
     """How preference pairs are made."""
 
@@ -154,6 +170,26 @@ class Pairs(Part):
         ge=0,
         lt=1,
         description="best and worst closer than this in judge score: a tie, dropped and counted",
+    )
+    ranking: Literal["scores", "comparisons", "both"] = Field(
+        default="scores",
+        description="candidates ranked by the preference judge's scores, by the pairwise judge in both orders (the winner "
+        "must not be harmful), or both (harmless by score, then compared)",
+    )
+    scope: Literal["all", "global", "local"] = Field(
+        default="all",
+        description="safety pairs of this scope only, in each language no more than the other scope has: studies of "
+        "either are of equal size",
+    )
+    match_lengths: bool = Field(
+        default=False,
+        description="drop pairs, seeded, until chosen and rejected answers are of one length in each language",
+    )
+    length_tolerance: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="match_lengths: mean difference allowed, as a share of an answer's mean length",
     )
     general_sets: list[Literal["general", "benign"]] = Field(
         default=["general", "benign"],
@@ -287,7 +323,12 @@ class Study(Part):
     )
     generators: list[str] = Field(default=["base"], description="models (by name) that candidates are sampled from")
     judges: Judges = Judges()
-    mixture: float = Field(default=0.15, ge=0, le=1, description="share of safety pairs among all training pairs")
+    mixture: Annotated[float, BeforeValidator(mixture_share)] = Field(
+        default=0.15,
+        ge=0,
+        le=1,
+        description='share of safety pairs among all training pairs; or "1:5", safety to general',
+    )
     pairs: Pairs = Pairs()
     training: Training = Training()
     merging: Merging = Merging()
@@ -330,6 +371,10 @@ class Study(Part):
             raise ValueError("data.general: general pairs are needed for a mixture below 1")
         if self.data.general is None and set(self.methods).intersection(MERGES):
             raise ValueError("data.general: merging needs a model of general pairs")
+        if self.methods and self.pairs.ranking != "scores" and self.judges.pairwise is None:
+            raise ValueError(
+                f"pairs.ranking: {self.pairs.ranking} needs a pairwise judge; set judges.pairwise, or use scores"
+            )
         if "dpo-sft" in self.methods and "sft-preferred" not in self.methods:
             raise ValueError("methods: dpo-sft starts from sft-preferred; list sft-preferred too")
         primary = self.evaluation.primary.model

@@ -44,7 +44,9 @@ def test_pairs_with_all_their_columns_come_back_equal(made: Any, round_trip: Any
         {
             "prompt": f"Q{n}", "chosen": "good", "rejected": "bad", "language": "hi", "kind": "safety", "scope": "local",
             "categories": ["profanity"], "chosen_score": 0.1, "rejected_score": 0.9, "judge": "people", "seed_id": "s",
-            "licence": "CC0-1.0", "redistribute": True,
+            "licence": "CC0-1.0", "redistribute": True, "judge_digest": "d", "comparer": "x", "comparer_digest": "y",
+            "ranking": "both", "margin": 0.8, "chosen_source": "m", "chosen_origin": "model", "chosen_digest": "w",
+            "chosen_completion": "c1", "chosen_call": "k1", "rejected_origin": "human", "rejected_completion": "c2",
         }
         for n in range(5)
     ]  # fmt: skip

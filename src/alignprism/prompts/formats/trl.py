@@ -14,6 +14,13 @@ from alignprism.prompts.sources import Record
 from alignprism.prompts.values import BadValue, check_text, language_code, listed, optional_text, text
 from alignprism.rows import content_id
 
+_NUMBERS = ("chosen_score", "rejected_score", "margin")
+_WORDS = (
+    "judge", "judge_digest", "comparer", "comparer_digest", "ranking",
+    *(f"{side}_{name}" for side in ("chosen", "rejected") for name in ("source", "origin", "digest", "completion", "call")),
+)  # fmt: skip
+"""What our own pairs say of where they are from, read back where it is there."""
+
 
 def last_answer(row: Mapping[str, Any], column: str, options: Options) -> str:
     """The text of a side: a string, or the content of the last message, which is the assistant's."""
@@ -54,8 +61,8 @@ def read(record: Record, part: str, options: Options, prepared: Any) -> Iterator
     rights = FORMAT.rights(options)
     if optional_text(row, "licence"):
         rights = {"licence": row["licence"], "redistribute": str(row.get("redistribute")).lower() in ("true", "1")}
-    known = {name: row[name] for name in ("chosen_score", "rejected_score") if isinstance(row.get(name), int | float)}
-    known |= {name: str(row[name]) for name in ("chosen_source", "rejected_source", "judge") if row.get(name)}
+    known = {name: row[name] for name in _NUMBERS if isinstance(row.get(name), int | float)}
+    known |= {name: str(row[name]) for name in _WORDS if row.get(name)}
     if row.get("random_side") in ("chosen", "rejected"):
         known["random_side"] = row["random_side"]
     pair = make_pair(
