@@ -1,0 +1,129 @@
+"""How translation models name languages: NLLB ``hin_Deva``, mBART ``hi_IN``, M2M100 ``__hi__``, Marian ``>>hin<<``, MADLAD ``<2hi>``.
+
+What a model knows is read from its own vocabulary and put under our codes through CLDR, so that no table of a model's
+two hundred languages can grow old here. Only what CLDR does not say stands below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from alignprism.errors import InputError
+from alignprism.languages import UnknownLanguage, find_language, language
+
+# A tag is a piece of the text that begins with it; a token is set by the tokenizer itself.
+_FORMS = (
+    re.compile(r"(?P<label>[a-z]{2,3}_(?:[A-Z][a-z]{3}|[A-Z]{2}))"),
+    re.compile(r"__(?P<label>[a-z]{2,3})__"),
+    re.compile(r">>(?P<label>[a-z]{2,3}(?:_[A-Z][a-z]{3})?)<<"),
+    re.compile(r"<2(?P<label>[a-z]{2,3}(?:_[A-Z][a-z]{3})?)>"),
+)
+_SCRIPT = re.compile(r"[-_]([A-Z][a-z]{3})(?![A-Za-z])")
+# Members of a macrolanguage that stand for it in NLLB, where CLDR names no member; and Norwegian without more is Bokmål.
+_MEMBERS = {"pbt": "ps", "quy": "qu", "no": "nb"}
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageToken:
+    """One of a model's languages: our code, the script where the model names one, its token, and the label inside it."""
+
+    code: str
+    script: str | None
+    token: str
+    label: str
+
+
+def target_of(label: str) -> str:
+    """A language to translate into, as it is written here: a code, and a script where the language has several (``sr-Latn``).
+
+    Raises
+    ------
+    UnknownLanguage
+        no language is called so.
+    """
+    found = find_language(label)
+    script = script_of(label)
+    if script is None or (script == found.scripts[0] and len(found.scripts) == 1):
+        return found.code
+    return f"{found.code}-{script}"
+
+
+def targets_of(labels: Sequence[str]) -> list[str]:
+    """Target languages by any label (``hi``, ``Hindi``, ``srp_Latn``), each once.
+
+    Raises
+    ------
+    InputError
+        none, an unknown one, or one twice.
+    """
+    found = [target_of(label) for label in labels if label.strip()]
+    if not found:
+        raise InputError("name at least one language to translate into, such as hi or sr-Latn")
+    twice = [target for target, count in Counter(found).items() if count > 1]
+    if twice:
+        raise InputError(f"{twice[0]} is named twice among the languages to translate into")
+    return found
+
+
+def code_of(target: str) -> str:
+    """The language of a target, without its script."""
+    return target.partition("-")[0]
+
+
+def script_of(label: str) -> str | None:
+    """The ISO 15924 script that a label names, if it names one: ``Latn`` of ``sr-Latn`` or ``srp_Latn``."""
+    found = _SCRIPT.search(label)
+    return found[1] if found else None
+
+
+def target_name(target: str) -> str:
+    """What people call it: ``Serbian (Latin script)``."""
+    script = script_of(target)
+    names = {"Latn": "Latin", "Cyrl": "Cyrillic", "Arab": "Arabic", "Deva": "Devanagari"}
+    return language(code_of(target)).name + (f" ({names.get(script, script)} script)" if script else "")
+
+
+def language_tokens(vocabulary: Iterable[str]) -> list[LanguageToken]:
+    """The languages that a vocabulary has tokens for, in the order of their labels."""
+    found = []
+    for token in sorted(vocabulary):
+        match = next((m for form in _FORMS if (m := form.fullmatch(token))), None)
+        if match is None:
+            continue
+        try:
+            code = find_language(_MEMBERS.get(match["label"].partition("_")[0], match["label"])).code
+        except UnknownLanguage:
+            continue
+        found.append(LanguageToken(_MEMBERS.get(code, code), script_of(match["label"]), token, match["label"]))
+    return found
+
+
+def token_for(target: str, known: Sequence[LanguageToken], name: str) -> LanguageToken:
+    """The model's token for a language; of several scripts the asked one, else the language's first.
+
+    Serbian in Latin letters is taken from Cyrillic where a model knows only that: every letter of it has one Latin form.
+
+    Raises
+    ------
+    InputError
+        the model has none.
+    """
+    code = _MEMBERS.get(code_of(target), code_of(target))
+    mine = [token for token in known if token.code == code]
+    wanted = script_of(target)
+    scripts = [wanted, None] if wanted else [language(code).scripts[0], None]
+    if target == "sr-Latn":
+        scripts.append("Cyrl")
+    for script in scripts:
+        for token in mine:
+            if token.script == script:
+                return token
+    if mine and wanted is None:
+        return mine[0]
+    has = sorted({token.code for token in known})
+    raise InputError(
+        f"{name} does not know {target_name(target)} ({target}); it knows {', '.join(has) if has else 'no languages'}"
+    )
