@@ -222,7 +222,9 @@ def versus(case: str, side: Side, repeat: int, *, forward_rows: int, stock: bool
 
 
 def ablation(side: Side, repeat: int) -> Figures:
-    """One lever switched off at a time, ours only."""
+    """One lever switched off at a time, ours only. The second epoch is timed, so that every side times the same pairs."""
+    steps = side.planned_steps(len(json.loads(Path(side.rows).read_text(encoding="utf-8"))))
+    side = replace(side, epochs=2, warm=steps)
     sides = {"none": side} | {lever: replace(side, off=[lever]) for lever in LEVERS}
     found = interleaved("ablation without", sides, repeat)
     speed, peak = found["none"]["tokens_per_cpu_second"], found["none"]["peak_mb"]
@@ -378,7 +380,7 @@ def training_side(case: str, pairs: Sequence[Example], scratch: Path, *, quick: 
     random_model = case in ("large_vocab", "large_vocab_long", "ablation")
     natural = case in ("large_vocab", "ablation")
     count, limit = (
-        (8, 48) if quick else ({"large_vocab": 64}.get(case, 32 if random_model else 24), 256 + 256 * natural)
+        (8, 48) if quick else ({"large_vocab": 64, "large_vocab_long": 32}.get(case, 24), 256 + 256 * natural)
     )
     examples = sample(cut(natural_lengths(pairs) if natural else pairs, limit), count)
     method = "sft" if case == "sft" else "dpo"

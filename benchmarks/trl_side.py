@@ -3,7 +3,7 @@
     python benchmarks/trl_side.py < side.json
 
 Both trainers get the same token ids, weights and optimiser settings. Loading, tokenising and the reference pass before
-training are not timed, nor is the first step: CPU seconds run from the end of step 1 to the end of the last step. Memory
+training are not timed, nor are the first ``warm`` steps: CPU seconds run from their end to the end of the last step. Memory
 is the peak of the whole process up to there. One JSON object comes last; texts are never printed.
 """
 
@@ -54,7 +54,7 @@ class Side:
     """What one process runs. ``rows`` is a file that `write_rows` wrote.
 
     ``trainer`` is ours or trl. ``steps`` 0 means one epoch. ``stock`` leaves TRL's settings as TRL has them;
-    ``forward_rows`` (0: all) are TRL's pairs in one forward. ``off`` are our levers that are switched off; ``order`` gives
+    ``epochs`` counts for our side only. ``forward_rows`` (0: all) are TRL's pairs in one forward. ``off`` are our levers that are switched off; ``order`` gives
     our trainer the row ids of every step, and means no bucketing. ``shared`` is a folder that outlives the process:
     with it only the reference pass runs and its forwards are counted.
     """
@@ -70,6 +70,8 @@ class Side:
     learning_rate: float = 1e-4
     batch_size: int = 8
     steps: int = 0
+    epochs: int = 1
+    warm: int = 1
     stock: bool = False
     forward_rows: int = 0
     off: Sequence[str] = ()
@@ -93,18 +95,18 @@ class Clock:
         self.wall.append(time.perf_counter())
         self.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
-    def figures(self, tokens: Sequence[int], positions: Sequence[int]) -> dict[str, Any]:
-        """Completion tokens per CPU second after the first step; the arguments have one entry per step."""
-        if len(tokens) < 2:
-            raise SystemExit("a run needs two steps or more: the first one is not timed")
-        seconds = self.cpu[-1] - self.cpu[0]
+    def figures(self, tokens: Sequence[int], positions: Sequence[int], warm: int = 1) -> dict[str, Any]:
+        """Completion tokens per CPU second after the `warm` first steps; the other arguments have one entry per step."""
+        if len(tokens) <= warm:
+            raise SystemExit(f"a run needs more than {warm} steps: the first are not timed")
+        seconds = self.cpu[-1] - self.cpu[warm - 1]
         return {
-            "tokens_per_cpu_second": sum(tokens[1:]) / seconds,
+            "tokens_per_cpu_second": sum(tokens[warm:]) / seconds,
             "cpu_seconds": seconds,
-            "wall_seconds": self.wall[-1] - self.wall[0],
-            "timed_steps": len(tokens) - 1,
-            "tokens": sum(tokens[1:]),
-            "positions": sum(positions[1:]),
+            "wall_seconds": self.wall[-1] - self.wall[warm - 1],
+            "timed_steps": len(tokens) - warm,
+            "tokens": sum(tokens[warm:]),
+            "positions": sum(positions[warm:]),
             "peak_mb": self.peak_mb,
         }
 
@@ -177,6 +179,7 @@ def ours(side: Side) -> dict[str, Any]:
         learning_rate=side.learning_rate,
         batch_size=side.batch_size,
         beta=BETA,
+        epochs=side.epochs,
         lora_rank=side.lora_rank,
         lora_alpha=LORA_ALPHA,
         seed=SEED,
@@ -201,7 +204,7 @@ def ours(side: Side) -> dict[str, Any]:
         result = loop.train(config, examples, model, tokenizer, out / "run", reference, report=step_done)
         curve = read_curve(out / "run")
     return {
-        **clock.figures([row.tokens for row in curve], [row.positions for row in curve]),
+        **clock.figures([row.tokens for row in curve], [row.positions for row in curve], side.warm),
         "resident_mb": resident_mb(),
         "unshared": result.unshared,
         "losses": [row.loss for row in curve],

@@ -26,6 +26,7 @@ from alignprism.models.embedded import describe, embedded
 from alignprism.models.identity import weights_digest
 from alignprism.models.settings import ModelSettings
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
+from alignprism.models.tally import Tally
 from alignprism.prompts.select import select_prompts
 from alignprism.rows import Comparison, Completion, Prompt, Verdict, content_id, read_rows, write_atomic
 from alignprism.run_folder import RunFolder, open_run, read_manifest
@@ -46,8 +47,10 @@ class Reporter(Protocol):
     def stage(self, number: int, total: int, title: str, done: bool) -> None:
         """A stage begins, or is already done."""
 
-    def progress(self, title: str, total: int) -> Callable[[int, int], None]:
-        """A bar of `total` units; the function returned is called with (done, total)."""
+    def progress(
+        self, title: str, total: int, detail: Callable[[], object] | None = None
+    ) -> Callable[[int, int], None]:
+        """A bar of `total` units; the function returned is called with (done, total). `detail` gives what else to show."""
 
 
 @dataclass
@@ -260,7 +263,7 @@ def execute(layout: Plan, reporter: Reporter, *, retry_failed: bool = False) -> 
             for name in forget_failures(layout):
                 reporter.say(f"{name}: calls that got no answer are asked again")
         write_atomic(run.path / "study.yaml", dump(study).encode())
-        context = replace(layout.context, run=run, say=reporter.say, progress=reporter.progress)
+        context = replace(layout.context, run=run, say=reporter.say)
         for number, stage in enumerate(layout.stages, 1):
             for name in run.damaged(stage.name):
                 aside = run.set_aside(name)
@@ -274,12 +277,21 @@ def execute(layout: Plan, reporter: Reporter, *, retry_failed: bool = False) -> 
                 continue
             run.begin(stage.name, key)
             started = time.monotonic()
-            outputs = stage.work(context)
+            watched = _watched(context, reporter)
+            outputs = stage.work(watched)
+            if str(watched.tally):
+                reporter.say(f"      {watched.tally}")
             # One save for both: a kill between them would lose an evaluation from the count.
             _note(layout, stage.name)
             run.record(stage.name, key, outputs, time.monotonic() - started)
             outcome.ran.append(stage.name)
     return outcome
+
+
+def _watched(context: stages.Context, reporter: Reporter) -> stages.Context:
+    """The context of one stage: its bars show what its endpoints did besides answering (failures, retries, cost)."""
+    tally = Tally()
+    return replace(context, tally=tally, progress=lambda title, total: reporter.progress(title, total, lambda: tally))
 
 
 @contextmanager

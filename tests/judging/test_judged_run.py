@@ -10,7 +10,9 @@ import csv
 import hashlib
 import io
 import json
+import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from tiny_model import Bench, Said, copy_of, manifest
 from alignprism.call_check import check_calls
 from alignprism.labels.plan import read_plans
 from alignprism.labels.store import labels_file, read_labels
+from alignprism.models.store import CallStore
 from alignprism.rows import Comparison, Completion, Label, Prompt, Verdict, read_rows, write_rows
 
 STUDY = """\
@@ -104,11 +107,15 @@ def write_study(folder: Path, bench: Bench, address: str, change: Callable[[str]
 
 
 @pytest.fixture(scope="module")
-def run(bench: Bench, server: JudgeServer, folder: Path) -> Path:
-    path = folder / "run"
-    said = bench.call("run", write_study(folder, bench, server.address), "--run", path)
+def said_by_run(bench: Bench, server: JudgeServer, folder: Path) -> Said:
+    said = bench.call("run", write_study(folder, bench, server.address), "--run", folder / "run")
     assert said.code == 0, said.all
-    return path
+    return said
+
+
+@pytest.fixture(scope="module")
+def run(said_by_run: Said, folder: Path) -> Path:
+    return folder / "run"
 
 
 def document(run: Path) -> dict[str, Any]:
@@ -116,6 +123,16 @@ def document(run: Path) -> dict[str, Any]:
     assert "NaN" not in text and "Infinity" not in text
     found: dict[str, Any] = json.loads(text)
     return found
+
+
+def served_calls(run: Path) -> dict[str, set[str]]:
+    """Keys of the server's answers (``answered``) and of all failures (``failed``) in a run's call store."""
+    with CallStore(run / "calls.sqlite") as store:
+        rows = list(store.index())
+    return {
+        "answered": {key for key, status, _, _, served, _ in rows if status == "answered" and served},
+        "failed": {key for key, status, *_ in rows if status == "failed"},
+    }
 
 
 def figures(run: Path, metric: str, model: str, correction: str = "none", **where: Any) -> list[dict[str, Any]]:
@@ -214,6 +231,37 @@ def test_every_call_was_made_exactly_once(run: Path, bench: Bench) -> None:
     said = bench.call("calls", "check", run)
     assert said.code == 1 and "refused request" in said.out
     assert not sum(found.unused.values())
+
+
+def test_failures_and_cost_are_said_stage_by_stage(said_by_run: Said) -> None:
+    after = said_by_run.out.split("Completions of served", 1)[1].split("Verdicts on served", 1)
+    assert re.search(r"\d+ failed, \$\d+\.\d\d", after[0]), said_by_run.out
+    assert re.search(r"^ +\$\d+\.\d\d$", after[1], re.MULTILINE), "the judge's calls cost, and none failed"
+
+
+@pytest.mark.slow
+def test_sigkill_loses_no_answer_that_was_paid_for(
+    run: Path, bench: Bench, server: JudgeServer, folder: Path, tmp_path: Path
+) -> None:
+    path, study = tmp_path / "run", write_study(tmp_path, bench, server.address)
+    begun = len(server.shown)
+    for part in range(1, 5):
+        process = bench.start("run", study, "--run", path)
+        end = time.monotonic() + 120
+        while len(server.shown) < begun + part * 60 and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.005)
+        process.kill()
+        out, err = process.communicate()
+        assert process.returncode < 0, out + err  # killed, and not ended by itself
+    kept, asked = served_calls(path), len(server.shown)
+    assert 0 < len(kept["answered"]) < len(served_calls(run)["answered"])
+    said = bench.call("run", study, "--run", path)
+    assert said.code == 0, said.all
+    found = served_calls(path)
+    assert found == served_calls(run), "nothing is lost, and nothing is there twice"
+    new = len(found["answered"] - kept["answered"])
+    assert len(server.shown) - asked <= new + len(found["failed"]), "no stored answer was asked for again"
+    assert document(path)["figures"] == document(run)["figures"]
 
 
 def test_a_second_run_asks_nothing(run: Path, bench: Bench, server: JudgeServer, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alignprism.cli.console import cache_folder, console, quiet_libraries
+from alignprism.models.tally import Tally
 from alignprism.progress import ConsoleReporter
 
 if TYPE_CHECKING:
@@ -52,8 +53,13 @@ class Asking:
     allow_remote: Sequence[str] = ()
     max_cost: float | None = None
     reporter: ConsoleReporter = field(default_factory=lambda: ConsoleReporter(console))
+    tally: Tally = field(default_factory=Tally)
     _store: CallStore | None = None
     _cap: Budget | None = None
+
+    def progress(self, title: str, total: int) -> Callable[[int, int], None]:
+        """A bar that also shows what endpoints did besides answering (failures, retries, cost)."""
+        return self.reporter.progress(title, total, lambda: self.tally)
 
     @contextmanager
     def opened(self) -> Iterator[Asking]:
@@ -99,6 +105,7 @@ class Asking:
             keys=keys_of([settings]),
             cap=self.cap,
             say=self.reporter.say,
+            tally=self.tally,
         ) as engine:
             yield engine
 

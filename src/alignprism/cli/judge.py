@@ -104,7 +104,7 @@ def verdicts_of(asking: Asking, rows: Sequence[JudgedRow]) -> list[tuple[Verdict
     prompts = {row.prompt.id: row.prompt for row in rows}
     found: list[tuple[Verdict, str]] = []
     with opened(asking) as judge:
-        advance = asking.reporter.progress(f"judging with {judge.name}", len(rows))
+        advance = asking.progress(f"judging with {judge.name}", len(rows))
 
         def report(done: int) -> None:
             advance(len(found) + done, len(rows))

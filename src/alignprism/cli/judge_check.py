@@ -160,7 +160,7 @@ def judge_probe(
             return
         with opened(asking) as opened_judge:
             name, digest = opened_judge.name, opened_judge.digest
-            advance = asking.reporter.progress(f"probing {name}", (1 + len(PROBES)) * len(items))
+            advance = asking.progress(f"probing {name}", (1 + len(PROBES)) * len(items))
             flips, without = run_probes(opened_judge, items, advance)
         document = {
             "judge": name,

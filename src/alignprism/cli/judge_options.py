@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ import typer
 
 from alignprism.cli.console import cache_folder, console, quiet_libraries
 from alignprism.errors import InputError
+from alignprism.models.tally import Tally
 from alignprism.progress import ConsoleReporter
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class Asking:
     allow_remote: Sequence[str] = ()
     max_cost: float | None = None
     reporter: ConsoleReporter = field(default_factory=lambda: ConsoleReporter(console))
+    tally: Tally = field(default_factory=Tally)
+
+    def progress(self, title: str, total: int) -> Callable[[int, int], None]:
+        """A bar that also shows what the judge's endpoints did besides answering."""
+        return self.reporter.progress(title, total, lambda: self.tally)
 
     def settings(self) -> JudgeSettings:
         """The judge's settings, checked as far as that goes without its models."""
@@ -98,6 +104,7 @@ def opened(asking: Asking) -> Iterator[HarmJudge]:
             notes_rows=asking.notes_rows(),
             cap=cap,
             say=asking.reporter.say,
+            tally=asking.tally,
         ) as judge:
             try:
                 yield judge

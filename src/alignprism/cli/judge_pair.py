@@ -77,7 +77,8 @@ def judge_pair(
             _say_plan(settings, matchups, len(rows) - len(matchups), allow_remote or (), reporter)
             return
         with _opened(settings, out.parent / "calls.sqlite", allow_remote or (), max_cost, reporter) as asking:
-            advance = reporter.progress(f"comparing with {asking.name}", len(matchups))
+            tally = getattr(asking.engine, "tally", "")
+            advance = reporter.progress(f"comparing with {asking.name}", len(matchups), lambda: tally)
             found = judged(matchups, list(asking.compare(matchups, advance)))
         figures = pairwise_figures(found, asking.name, RESAMPLES, seed)
         write_judged(out, compared_columns(rows, found, asking.name, asking.digest, prefix))

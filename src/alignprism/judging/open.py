@@ -26,6 +26,7 @@ from alignprism.rows import Prompt
 if TYPE_CHECKING:
     from alignprism.models.cost import Budget
     from alignprism.models.store import CallStore
+    from alignprism.models.tally import Tally
 
 CLASSIFIER = "classifier"
 
@@ -42,6 +43,7 @@ class _Opening:
     cap: Budget | None
     say: Callable[[str], None]
     stack: ExitStack
+    tally: Tally | None = None
     notes: dict[int, Notes] = field(default_factory=dict)
     engines: list[tuple[ModelSettings, Engine]] = field(default_factory=list)
 
@@ -62,6 +64,7 @@ class _Opening:
                 keys=self.keys,
                 cap=self.cap,
                 say=self.say,
+                tally=self.tally,
             )
         )
         self.engines.append((settings, engine))
@@ -87,6 +90,7 @@ def open_judge(
     notes_rows: Sequence[Prompt] = (),
     cap: Budget | None = None,
     say: Callable[[str], None] = lambda _: None,
+    tally: Tally | None = None,
 ) -> Iterator[HarmJudge]:
     """A judge of any kind, ready to use while the context lasts.
 
@@ -100,6 +104,8 @@ def open_judge(
         dollars that all calls together may cost.
     notes_rows
         the data set's prompts, for judges with ``notes``: those of the train split that have an explanation are used.
+    tally
+        counts what the judge's endpoints do (failures, retries, dollars), for whoever shows it.
 
     Raises
     ------
@@ -113,7 +119,7 @@ def open_judge(
             "notes: no prompt of the train split has an explanation to show; set notes: 0 or give such data"
         )
     with ExitStack() as stack:
-        opening = _Opening(store, cache, keys or {}, allow_remote, notes_rows, cap, say, stack)
+        opening = _Opening(store, cache, keys or {}, allow_remote, notes_rows, cap, say, stack, tally)
         yield _open(settings, opening)
 
 

@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 class EndpointEngine:
     """A model behind an endpoint. A context manager: on entry the endpoint is probed, on exit its connections close.
 
-    `keys` are values by the names of environment variables. `say` is given lines for people.
+    `keys` are values by the names of environment variables. `say` is given lines for people; `tally` counts what was done.
 
     Raises (on entry)
     -----------------
@@ -58,11 +58,12 @@ class EndpointEngine:
         keys: Mapping[str, str] | None = None,
         budget: Budget | None = None,
         say: Say = lambda _: None,
+        tally: Tally | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
         self.store = store
-        self.tally = Tally()
+        self.tally = tally or Tally()
         self._say = say
         self._budget = budget
         self._headers = _headers(settings, name, keys or {})

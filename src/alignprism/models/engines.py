@@ -13,7 +13,7 @@ from alignprism.models.cost import Budget
 from alignprism.models.protocol import Engine
 from alignprism.models.settings import EndpointSettings, ModelSettings
 from alignprism.models.store import CallStore
-from alignprism.models.tally import Say
+from alignprism.models.tally import Say, Tally
 
 SCRIPT = "script:"
 """A source such as ``script:answers.jsonl`` plays a file (see `alignprism.models.scripted`): for trying things out."""
@@ -30,11 +30,12 @@ def open_engine(
     keys: Mapping[str, str] | None = None,
     cap: Budget | None = None,
     say: Say = lambda _: None,
+    tally: Tally | None = None,
 ) -> Iterator[Engine]:
     """An engine, ready to be asked; what it holds (memory, connections) is given back at the end.
 
     `allow_remote` lists the hosts beside this machine that text may be sent to, `keys` the values of environment variables
-    by name. `cap` bounds what endpoints may cost; engines that are given the same one share it.
+    by name. `cap` bounds what endpoints may cost, `tally` counts what they do; engines that are given the same one share it.
 
     Raises
     ------
@@ -47,7 +48,9 @@ def open_engine(
         refuse_remote(settings.endpoint, name, allow_remote)
         from alignprism.models.endpoint import EndpointEngine
 
-        with EndpointEngine(settings.endpoint, name, store=store, keys=keys, budget=cap, say=say) as endpoint:
+        with EndpointEngine(
+            settings.endpoint, name, store=store, keys=keys, budget=cap, say=say, tally=tally
+        ) as endpoint:
             yield endpoint
         return
     source = settings.source or ""

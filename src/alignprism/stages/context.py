@@ -13,6 +13,7 @@ from alignprism.construct.mix import mixed_counts
 from alignprism.models.cost import Budget
 from alignprism.models.spec import ResolvedModel
 from alignprism.models.store import CallStore
+from alignprism.models.tally import Tally
 from alignprism.rows import Prompt, Row, content_id, read_rows, write_rows
 from alignprism.run_folder import RunFolder
 from alignprism.study import MERGES, METHODS, Study
@@ -97,7 +98,8 @@ def cells_by_method(study: Study) -> dict[str, list[str]]:
 class Context:
     """Study, run folder, the models that lie on this machine, and where to report.
 
-    ``keys`` are the secrets of endpoints by the name of the environment variable that the study gives.
+    ``keys`` are the secrets of endpoints by the name of the environment variable that the study gives; ``tally`` counts
+    what the endpoints of a stage do.
     """
 
     study: Study
@@ -107,6 +109,7 @@ class Context:
     say: Callable[[str], None]
     progress: Callable[[str, int], Callable[[int, int], None]]
     keys: Mapping[str, str] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
 
     def budget(self, store: CallStore) -> Budget | None:
         """The study's cap on dollars; what the run has cost before counts."""

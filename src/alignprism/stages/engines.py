@@ -75,6 +75,7 @@ def opened(context: Context, settings: ModelSettings, name: str) -> Iterator[Eng
             keys=context.keys,
             cap=context.budget(store),
             say=context.say,
+            tally=context.tally,
         ) as engine,
     ):
         yield engine

@@ -147,6 +147,7 @@ def harm_judge(context: Context, role: Role) -> Iterator[HarmJudge]:
             notes_rows=notes,
             cap=context.budget(store),
             say=context.say,
+            tally=context.tally,
         ) as judge,
     ):
         yield judge
