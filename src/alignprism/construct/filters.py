@@ -18,7 +18,6 @@ from alignprism.construct.writing import REFUSED
 from alignprism.judging.degenerate import degenerate
 from alignprism.judging.refusal import refusal
 from alignprism.prompts.handling import forbidden
-from alignprism.prompts.meaning import CUT as CUT_ACROSS
 from alignprism.prompts.meaning import NEIGHBOURS, Floats, centred, margins
 from alignprism.prompts.row_checks import check_prompt
 from alignprism.rows import Prompt
@@ -40,6 +39,12 @@ OTHER_SCOPE = "checker: another scope"
 OTHER_CATEGORY = "checker: another category"
 
 MIN_COMPANY = 2 * NEIGHBOURS
+CUT_ACROSS = 1.06
+"""Margin from which a new prompt says the same as one of another language; stricter than `prompts.meaning.CUT`, as it is
+asked of each new prompt against every language. On 240 of MultiJail's rows (en, it, ar, sw in six pairs, 80 new prompts, half
+of them with a translation among 120 held-out ones) it finds 229 of 240 translations and takes 21 of 240 others for one."""
+
+_SIBLINGS = 0.02  # several new prompts may say what one held-out prompt says: each this close to the nearest counts
 
 Why = tuple[str, str]
 """A reason, to be counted, and its detail. Never a text."""
@@ -111,8 +116,7 @@ class Embedded:
 def across_reasons(new: Embedded, seeds: Embedded, held_out: Embedded) -> dict[int, Why]:
     """Rows of `new` that say the same as a dev or test prompt of another language, by the margin of `prompts.meaning`.
 
-    One direction decides, since several new prompts may say the same as one of the held-out. The seeds are the company in
-    which a language is centred and margins are taken, as new prompts are few in a round.
+    The seeds are the company in which a language is centred and margins are taken, as new prompts are few in a round.
     """
     languages = [p.language for part in (new, seeds, held_out) for p in part.prompts]
     names = sorted(set(languages))
@@ -126,10 +130,13 @@ def across_reasons(new: Embedded, seeds: Embedded, held_out: Embedded) -> dict[i
         if not mine or len(company) < MIN_COMPANY or len(theirs) < MIN_COMPANY:
             continue
         rows = [*mine, *(start + row for row in company)]
-        margin = margins(moved[rows], moved[[held + row for row in theirs]])[: len(mine)]
-        for row, best in zip(mine, margin.argmax(axis=1).tolist(), strict=True):
-            known, value = held_out.prompts[theirs[best]], float(margin[mine.index(row), best])
-            if value >= CUT_ACROSS and known.seed_id != new.prompts[row].seed_id:
+        margin = margins(moved[rows], moved[[held + row for row in theirs]])
+        nearest = margin.max(axis=0)
+        for place, row in enumerate(mine):
+            best = int(margin[place].argmax())
+            known, value = held_out.prompts[theirs[best]], float(margin[place, best])
+            close = value >= CUT_ACROSS and value >= nearest[best] - _SIBLINGS
+            if close and known.seed_id != new.prompts[row].seed_id:
                 found.setdefault(row, (ACROSS, f"{known.id} (margin {value:.3f})"))
     return found
 

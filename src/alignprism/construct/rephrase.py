@@ -44,6 +44,7 @@ from alignprism.models.protocol import Decoding, Engine
 from alignprism.prompts.meaning import Floats, embed
 from alignprism.rows import Prompt, content_id
 
+_FEW = 200
 _SHOWN_BEFORE = 5  # prompts made already that a writer is shown, so that it writes others
 
 
@@ -213,7 +214,10 @@ class _Work:
         return None
 
     def _embedded(self, prompts: Sequence[Prompt]) -> Floats | None:
-        return embed([prompt.text for prompt in prompts]) if self.settings.embed else None
+        if not self.settings.embed:
+            return None
+        # Threads spin while they wait for each other: few texts are done sooner by one.
+        return embed([prompt.text for prompt in prompts], threads=1 if len(prompts) < _FEW else None)
 
     def report(self) -> dict[str, Any]:
         """What was made and set aside, in numbers."""

@@ -79,6 +79,8 @@ def twins(
         found = sifting.written(asked, twin_decoding(settings, seed, turn), partial(new_twin, writer=writer.name), rule)
         sifting.checked(found, lambda opinion, _: harmless_reason(opinion), room)
     stopped = sifting.stopped or ("rounds" if lacking() else "quota")
+    places = {prompt.id: place for place, prompt in enumerate(used)}
+    made = [twin for twin, _ in sorted(sifting.made, key=lambda one: places[one[1].id])]
     report = {
         "stopped": stopped,
         "seeds": {
@@ -92,7 +94,7 @@ def twins(
         **sifting.report(),
         "seeds_without_twins": [prompt.id for prompt in used if not has[prompt.id]],
     }
-    return Twinned(tuple(twin for twin, _ in sifting.made), (*kept_out, *sifting.aside), report, stopped)
+    return Twinned(tuple(made), (*kept_out, *sifting.aside), report, stopped)
 
 
 def twin_requests(
