@@ -105,7 +105,7 @@ def translate_command(
             return
         _refuse_existing(out)
         with asking.opened(), chosen.opened() as (there, and_back):
-            bars = asking.reporter.progress
+            bars = asking.progress
             found = translate_prompts(given, targets, there, and_back, settings, as_set=as_set, bar=bars)
         _write(out, "prompts", Prompt, found.prompts, [*unreadable, *found.set_aside], "translate", found.report)
         _show_translation(found.report)
@@ -185,7 +185,7 @@ def general_command(
             return
         _refuse_existing(out)
         with asking.opened():
-            bars = asking.reporter.progress
+            bars = asking.progress
             found = general_pairs_of(given, targets, chosen.models(generator, comparing), settings, bar=bars)
         _write(out, "pairs", Pair, found.pairs, [*unreadable, *found.set_aside], "general", found.report)
         _show_translation(found.report["translation"])

@@ -109,7 +109,7 @@ class Chosen:
         model, asking = comparing.model, self.asking
         with open_engine(
             model, model_name(model), store=asking.store, cache=cache_folder(), allow_remote=asking.allow_remote,
-            keys=keys_of([model]), cap=asking.cap, say=asking.reporter.say,
+            keys=keys_of([model]), cap=asking.cap, say=asking.reporter.say, tally=asking.tally,
         ) as engine:  # fmt: skip
             yield PairwiseJudge(engine, comparing)
 
