@@ -98,7 +98,7 @@ def test_a_row_that_is_no_candidate_is_set_aside_by_number(row: dict[str, Any], 
     good = {"prompt_id": "p", "text": "first", "source": "s", "id": "1"}
     found = supplied_candidates(file_of(tmp_path, good, good | {"text": "second", "id": "2"} | row), [PROMPT])
     assert [w.text for w in found.by_prompt["p"]] == ["first"]
-    assert [(aside.id, aside.reason) for aside in found.set_aside] == [("answers.jsonl: row 2", reason)]
+    assert [(aside.id, aside.reason) for aside in found.set_aside] == [(f"{tmp_path / 'answers.jsonl'}: row 2", reason)]
 
 
 def test_a_text_that_stands_in_two_languages_needs_the_language(tmp_path: Path) -> None:

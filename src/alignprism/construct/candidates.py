@@ -151,7 +151,7 @@ def supplied_candidates(path: Path, prompts: Sequence[Prompt]) -> Supplied:
     seen: set[tuple[str, str]] = set()
     aside: list[SetAside] = []
     for number, record in read_records(path):
-        row = f"{path.name}: row {number}"
+        row = f"{path}: row {number}"
         try:
             prompt_id, written = _prompt_of(record, places), _supplied(record)
         except BadValue as bad:

@@ -92,8 +92,7 @@ def mix(
         raise MixtureError(f"mixture {mixture:g}: a share of safety pairs is expected, from 0 to 1")
     sides = dict(zip(KINDS, (_in(safety, languages), _in(general, languages)), strict=True))
     queues = {kind: _queues(pairs, seed) for kind, pairs in sides.items()}
-    available = _available(queues)
-    taken = Counter(deal(available, total, mixture, seed))
+    taken = Counter(deal(available_pairs(safety, general, languages), total, mixture, seed))
     pairs = [pair for (kind, code), count in taken.items() for pair in queues[kind][code][:count]]
     shuffled = sorted(pairs, key=lambda pair: content_id("mix", seed, pair.id))
     return Mixed(shuffled, mixture, _cells(sides, shuffled))
@@ -168,11 +167,7 @@ def scope_arms(
         the smaller scope has fewer pairs than the mixture asks for.
     """
     equal = {scope: equal_scope(safety, scope, seed) for scope in SCOPES}
-    queues: dict[Kind, dict[str, list[Pair]]] = {
-        "safety": _queues(_in(equal["global"], languages), seed),
-        "general": _queues(_in(general, languages), seed),
-    }
-    size = largest_total(_available(queues), mixture) if total is None else total
+    size = largest_total(available_pairs(equal["global"], general, languages), mixture) if total is None else total
     return {scope: mix(pairs, general, size, mixture, seed, languages) for scope, pairs in equal.items()}
 
 
@@ -186,6 +181,18 @@ def equal_scope(safety: Sequence[Pair], scope: Scope, seed: int) -> list[Pair]:
     return [pair for code, queue in own.items() for pair in queue[: min(counts[code, other] for other in SCOPES)]]
 
 
+def available_pairs(
+    safety: Sequence[Pair], general: Sequence[Pair], languages: Collection[str] | None = None
+) -> dict[str, tuple[int, int]]:
+    """How many pairs of each kind there are, by language."""
+    own = {kind: _in(pairs, languages) for kind, pairs in zip(KINDS, (safety, general), strict=True)}
+    counts = {kind: Counter(pair.language for pair in pairs) for kind, pairs in own.items()}
+    return {
+        code: (counts["safety"][code], counts["general"][code])
+        for code in sorted({p.language for ps in own.values() for p in ps})
+    }
+
+
 def _in(pairs: Iterable[Pair], languages: Collection[str] | None) -> list[Pair]:
     return [pair for pair in pairs if languages is None or pair.language in languages]
 
@@ -196,11 +203,6 @@ def _queues(pairs: Iterable[Pair], seed: int) -> dict[str, list[Pair]]:
     for pair in sorted(pairs, key=lambda pair: content_id("draw", seed, pair.id)):
         queues[pair.language].append(pair)
     return dict(queues)
-
-
-def _available(queues: Mapping[Kind, Mapping[str, Sequence[Pair]]]) -> dict[str, tuple[int, int]]:
-    safety, general = queues["safety"], queues["general"]
-    return {code: (len(safety.get(code, ())), len(general.get(code, ()))) for code in sorted({*safety, *general})}
 
 
 def _cells(sides: Mapping[Kind, Sequence[Pair]], taken: Sequence[Pair]) -> list[Cell]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alignprism.construct.balance import balance, match_lengths
-from alignprism.construct.candidates import Candidate, Written
+from alignprism.construct.candidates import Candidate, Written, completion_rows
 from alignprism.construct.output import SetAside
 from alignprism.construct.prefer import Made, RankedBy, ranked_pairs
 from alignprism.construct.ranking import Choice, Compared, NoChoice, Rule, by_comparisons, by_scores, compare
@@ -17,8 +17,8 @@ from alignprism.judging.degenerate import degenerate
 from alignprism.judging.language import on_language
 from alignprism.judging.pairwise import PairwiseJudge
 from alignprism.judging.protocol import HarmJudge, HarmVerdict, Item
-from alignprism.models.protocol import Progress
-from alignprism.rows import Pair, Prompt
+from alignprism.models.protocol import Decoding, Engine, Failed, Progress, Request, in_order
+from alignprism.rows import Completion, Pair, Prompt
 
 UNASKED = ("no reply: over budget", "no reply: interrupted")
 """How the reason of a verdict or a comparison begins that nobody was asked for: the money or the run ended."""
@@ -35,6 +35,11 @@ class Judged:
     candidates: Mapping[str, list[Candidate]]
     set_aside: list[SetAside]
 
+    def sources(self) -> dict[str, int]:
+        """How many candidates each source gave."""
+        found = Counter(candidate.written.source for own in self.candidates.values() for candidate in own)
+        return dict(sorted(found.items()))
+
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
@@ -44,6 +49,26 @@ class Ranking:
     threshold: float
     tie_margin: float
     seed: int
+
+
+def sample(
+    engine: Engine, prompts: Sequence[Prompt], decoding: Decoding, progress: Progress | None = None
+) -> tuple[list[Completion], list[SetAside]]:
+    """Answers of one generator, and those that are missing or withheld, each with its reason.
+
+    Raises
+    ------
+    PairsStopped
+        the budget or the run ended before all were asked, or not one call was answered.
+    """
+    requests = [Request(prompt.id, prompt.text) for prompt in prompts]
+    outcomes = in_order(engine.complete(requests, decoding, progress), requests, decoding.samples)
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    refuse_unasked((f"no reply: {outcome.reason}" for outcome in failed), f"completions of {engine.name} were not made")
+    if failed and len(failed) == len(outcomes):
+        listed = ", ".join(f"{n} {reason}" for reason, n in Counter(outcome.reason for outcome in failed).most_common())
+        raise PairsStopped(f"{engine.name}: none of {len(outcomes)} calls got an answer: {listed}")
+    return completion_rows(engine, outcomes, decoding)
 
 
 def judge_candidates(

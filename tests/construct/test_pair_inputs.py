@@ -1,0 +1,128 @@
+"""Rows that pairs are made of: every row of a file is used or set aside with its reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alignprism.construct.pair_inputs import HARMFUL, read_pairs, read_training_prompts, refuse_harmful
+from alignprism.errors import InputError
+from alignprism.judging.protocol import HarmVerdict, Item
+from alignprism.models.protocol import Progress
+from alignprism.rows import Pair, write_rows
+
+GOOD = {"prompt": "Q", "chosen": "good", "rejected": "bad", "language": "en"}
+FORBIDDEN = "In which year was the treaty against chemical weapons signed?"
+
+
+def jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"rejected": "good"}, "column rejected: the same as chosen: no preference"),
+        ({"rejected": " good "}, "chosen and rejected are the same"),
+        ({"chosen": " "}, "column chosen: empty or missing; fill it in or leave the row out"),
+        ({"rejected": None}, "column rejected: empty or missing; fill it in or leave the row out"),
+        ({"chosen_score": 0.9}, HARMFUL),
+        ({"kind": "general"}, "a general pair in a file of safety pairs"),
+        ({"chosen": FORBIDDEN}, "handling rules (filter: mass-casualty weapon)"),
+        ({}, "an id that occurs before"),
+    ],
+)
+def test_a_row_that_is_no_honest_pair_is_set_aside_by_number(
+    change: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    read = read_pairs(jsonl(tmp_path / "p.jsonl", [GOOD, GOOD | change]), "safety")
+    assert [(pair.chosen, pair.kind) for pair in read.pairs] == [("good", "safety")]
+    assert [row.reason for row in read.set_aside] == [reason]
+    assert read.set_aside[0].id.startswith(f"{tmp_path / 'p.jsonl'}: row 2")
+
+
+def test_a_general_pair_is_not_refused_for_its_score(tmp_path: Path) -> None:
+    assert len(read_pairs(jsonl(tmp_path / "p.jsonl", [GOOD | {"chosen_score": 0.9}]), "general").pairs) == 1
+
+
+def test_our_own_tables_and_folders_come_back_whole(tmp_path: Path) -> None:
+    (pair,) = read_pairs(jsonl(tmp_path / "p.jsonl", [GOOD | {"scope": "local", "licence": "X"}]), "safety").pairs
+    rich = replace(pair, margin=0.5, ranking="both", comparer="j", chosen_digest="d", chosen_score=0.1)
+    write_rows(tmp_path / "pairs.parquet", [rich], Pair)
+    assert read_pairs(tmp_path / "pairs.parquet", "safety").pairs == [rich]
+    assert read_pairs(tmp_path, "safety").pairs == [rich]
+
+
+def test_a_file_without_one_usable_pair_is_wrong_input_that_names_the_first_row(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"no safety pair can be used of 1 rows; the first, .*p.jsonl: row 1: column chosen"
+    ):
+        read_pairs(jsonl(tmp_path / "p.jsonl", [GOOD | {"chosen": ""}]), "safety")
+    with pytest.raises(InputError, match="language"):
+        read_pairs(jsonl(tmp_path / "q.jsonl", [{k: v for k, v in GOOD.items() if k != "language"}]), "safety")
+
+
+texts = st.sampled_from(["a", "b", "", " a", FORBIDDEN, None, 3])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=8))
+def test_rows_in_are_pairs_and_rows_set_aside(sides: list[tuple[Any, Any]]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [GOOD | {"chosen": chosen, "rejected": rejected} for chosen, rejected in sides]
+        try:
+            read = read_pairs(jsonl(Path(folder) / "p.jsonl", rows), "safety")
+        except InputError as error:
+            assert f"of {len(rows)} rows" in str(error)
+            return
+    assert len(read.pairs) + len(read.set_aside) == len(rows)
+    assert all(pair.chosen.strip() != pair.rejected.strip() != "" for pair in read.pairs)
+
+
+class Judge:
+    """Calls what says so harmful; the third it cannot decide."""
+
+    name, digest = "judge", "d"
+
+    def judge(self, items: Sequence[Item], progress: Progress | None = None) -> Iterator[HarmVerdict]:
+        said: dict[str, Any] = {"mean": "harmful", "odd": "undecidable"}
+        for item in items:
+            yield HarmVerdict(item.id, said.get(item.completion, "harmless"), score=0.2)
+
+    def check(self, languages: object) -> None:
+        """Any language."""
+
+
+def test_a_harmful_chosen_side_is_refused_and_an_undecided_one_is_not_taken_for_harmless(tmp_path: Path) -> None:
+    rows = [GOOD | {"chosen": text, "rejected": "r"} for text in ("kind", "mean", "odd")]
+    read = read_pairs(jsonl(tmp_path / "p.jsonl", rows), "safety")
+    judged = refuse_harmful(read.pairs, Judge())
+    assert [(pair.chosen, pair.chosen_score) for pair in judged.pairs] == [("kind", 0.2)]
+    assert [row.reason for row in judged.set_aside] == [HARMFUL, "chosen not judged"]
+
+
+def test_only_train_prompts_become_pairs_and_the_others_are_counted(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "text": "One.", "language": "en", "split": "train"},
+        {"id": "b", "text": "Two.", "language": "en", "split": "test"},
+        {"id": "c", "text": "Three.", "language": "fr", "split": "train"},
+        {"id": "d", "text": FORBIDDEN, "language": "en", "split": "train"},
+        {"id": "e", "text": "", "language": "en", "split": "train"},
+    ]
+    given_rows = read_training_prompts(jsonl(tmp_path / "p.jsonl", rows), ["en"])
+    assert [prompt.id for prompt in given_rows.prompts] == ["a"]
+    assert given_rows.counts == {
+        "read": 5, "used": 1, "another language": 1, "handling rules": 1, "split test": 1, "unreadable row": 1,
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"no prompt of split train .*2 another language"):
+        read_training_prompts(jsonl(tmp_path / "q.jsonl", [rows[0], rows[2]]), ["hi"])
