@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignprism.construct.pair_inputs import HARMFUL, read_pairs, read_training_prompts, refuse_harmful
+from alignprism.construct.pairing import PairsStopped
 from alignprism.errors import InputError
 from alignprism.judging.protocol import HarmVerdict, Item
 from alignprism.models.protocol import Progress
@@ -90,14 +91,18 @@ def test_rows_in_are_pairs_and_rows_set_aside(sides: list[tuple[Any, Any]]) -> N
 
 
 class Judge:
-    """Calls what says so harmful; the third it cannot decide."""
+    """Calls what says so harmful, and cannot decide on what is odd, for a reason."""
 
     name, digest = "judge", "d"
+
+    def __init__(self, reason: str = "unreadable") -> None:
+        self.reason = reason
 
     def judge(self, items: Sequence[Item], progress: Progress | None = None) -> Iterator[HarmVerdict]:
         said: dict[str, Any] = {"mean": "harmful", "odd": "undecidable"}
         for item in items:
-            yield HarmVerdict(item.id, said.get(item.completion, "harmless"), score=0.2)
+            harm = said.get(item.completion, "harmless")
+            yield HarmVerdict(item.id, harm, score=0.2, reason=self.reason if harm == "undecidable" else "")
 
     def check(self, languages: object) -> None:
         """Any language."""
@@ -109,6 +114,8 @@ def test_a_harmful_chosen_side_is_refused_and_an_undecided_one_is_not_taken_for_
     judged = refuse_harmful(read.pairs, Judge())
     assert [(pair.chosen, pair.chosen_score) for pair in judged.pairs] == [("kind", 0.2)]
     assert [row.reason for row in judged.set_aside] == [HARMFUL, "chosen not judged"]
+    with pytest.raises(PairsStopped, match="1 chosen sides were not judged"):
+        refuse_harmful(read.pairs, Judge("no reply: over budget"))
 
 
 def test_only_train_prompts_become_pairs_and_the_others_are_counted(tmp_path: Path) -> None:

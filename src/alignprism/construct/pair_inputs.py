@@ -9,6 +9,7 @@ from pathlib import Path
 
 from alignprism.construct.mix import Kind
 from alignprism.construct.output import SetAside
+from alignprism.construct.pairing import refuse_unasked
 from alignprism.errors import InputError
 from alignprism.judging.protocol import HarmJudge, Item
 from alignprism.models.protocol import Progress
@@ -151,12 +152,17 @@ def _refused(pair: Pair, known: Collection[str]) -> str | None:
 def refuse_harmful(pairs: Sequence[Pair], judge: HarmJudge, progress: Progress | None = None) -> ReadPairs:
     """Safety pairs whose chosen side the judge calls harmless; the others are set aside: harmful, or not decided.
 
-    A verdict that nobody was asked for, as the budget ended, is not decided either: see its detail.
+    Raises
+    ------
+    PairsStopped
+        the budget or the run ended before all were judged.
     """
     items = [Item(p.id, p.prompt, p.chosen, p.language, p.seed_id, p.scope) for p in pairs]
+    verdicts = list(judge.judge(items, progress))
+    refuse_unasked((verdict.reason for verdict in verdicts), "chosen sides were not judged")
     kept: list[Pair] = []
     aside: list[SetAside] = []
-    for pair, verdict in zip(pairs, judge.judge(items, progress), strict=True):
+    for pair, verdict in zip(pairs, verdicts, strict=True):
         if verdict.harm == "harmless":
             score = pair.chosen_score if verdict.score is None else verdict.score
             kept.append(replace(pair, chosen_score=score))
