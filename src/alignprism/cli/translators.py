@@ -64,7 +64,7 @@ class Chosen:
             raise InputError(
                 "--back names what translates back, and --no-back says that nothing does; give one of them"
             )
-        if self.back is not None and self.back.endswith(_TABLES):
+        if self.back is not None and _is_table(self.back):
             raise InputError(f"--back {self.back}: a file holds no back-translations; name a model")
 
     @contextmanager
@@ -194,7 +194,7 @@ def kind_of(named: str, kind: str | None) -> str:
     if kind is not None:
         return kind
     path = Path(named).expanduser()
-    if named.endswith(_TABLES):
+    if _is_table(named):
         return "file"
     if named.endswith((".yaml", ".yml")) or named.startswith(("script:", "embedded:")):
         return "model"
@@ -203,6 +203,10 @@ def kind_of(named: str, kind: str | None) -> str:
     from alignprism.models.seq2seq import is_seq2seq
 
     return "seq2seq" if is_seq2seq(named) else "model"
+
+
+def _is_table(named: str) -> bool:
+    return named.endswith(_TABLES) and not named.startswith("script:")
 
 
 @contextmanager
