@@ -22,15 +22,15 @@ from alignprism.cli.construct import (
     app,
 )
 from alignprism.cli.judge_options import show_table
+from alignprism.cli.writing_plan import WritingPlan
 from alignprism.errors import Failure, InputError
 
 if TYPE_CHECKING:
     from alignprism.construct.checker import Checker
     from alignprism.construct.output import SetAside
     from alignprism.construct.seeds import Given
-    from alignprism.construct.writing import Commission
-    from alignprism.models.protocol import Decoding, Engine
-    from alignprism.models.settings import ModelSettings, Part
+    from alignprism.models.protocol import Engine
+    from alignprism.models.settings import Part
     from alignprism.rows import Prompt
 
     PartT = TypeVar("PartT", bound=Part)
@@ -107,7 +107,8 @@ def rephrase_command(
         if dry_run:
             used, _ = usable_seeds(given.seeds, settings.seeds_per_language, seed)
             asked = first_requests(used, settings, seed)
-            run.say_plan(asked, decoding_of(settings, seed, 0), settings.rounds, settings.check_max_new_tokens)
+            plan = WritingPlan(asked, decoding_of(settings, seed, 0), settings.rounds, settings.check_max_new_tokens)
+            plan.say(writer, checker, allow_remote or ())
             return
         with run.opened(settings.check_max_new_tokens) as (writing, checking):
             bars = run.asking.reporter.progress
@@ -151,7 +152,8 @@ def twins_command(
         if dry_run:
             used, _ = allowed_seeds(given.seeds)
             asked = twin_requests(used, settings, writing_template("twin", settings.template), 0)
-            run.say_plan(asked, twin_decoding(settings, seed, 0), settings.rounds, settings.check_max_new_tokens)
+            plan = WritingPlan(asked, twin_decoding(settings, seed, 0), settings.rounds, settings.check_max_new_tokens)
+            plan.say(writer, checker, allow_remote or ())
             return
         with run.opened(settings.check_max_new_tokens) as (writing, checking):
             bars = run.asking.reporter.progress
@@ -219,49 +221,18 @@ class _Run:
             write_set_aside(folder, [*self.given.unreadable, *aside])
             write_report(folder, {"command": command, "unreadable_rows": len(self.given.unreadable), **report})
         _show_counts(report)
-        _say(f"{self.asking.out}: {len(prompts)} prompts of {report['seeds']['used']} seeds; {len(aside)} set aside")
+        seeds = report["seeds"]
+        _say(f"{self.asking.out}: {len(prompts)} prompts of {seeds['used']} seeds")
+        if seeds["set_aside"]:
+            _say(
+                f"{seeds['given'] - seeds['used']} more seeds were not used: {_listed(list(seeds['set_aside'].items()))}"
+            )
         if self.given.unreadable:
             _say(f"{len(self.given.unreadable)} rows could not be read; set_aside.jsonl says why")
         if not report["checked"]:
             _say("Nothing was checked: --checker names a model that does")
         if report["checker_is_writer"]:
             _say("The writer checked its own prompts; another model's opinion is worth more")
-
-    def say_plan(self, asked: Sequence[Commission], decoding: Decoding, rounds: int, check_tokens: int) -> None:
-        """What the first round asks and what all may cost, and which text goes where."""
-        from dataclasses import replace
-
-        from alignprism.construct.checker import check_request
-        from alignprism.models.cost import estimate
-        from alignprism.models.model_file import model_settings
-        from alignprism.models.protocol import Decoding
-
-        roles = [("writer", self.writer, [one.request for one in asked], decoding)]
-        if self.checker is not None:
-            # Seeds stand for what is not written yet: new prompts are about as long.
-            checks = [check_request(one.seed) for one in asked for _ in range(one.wanted)]
-            roles.append(("checker", self.checker, checks, replace(Decoding(), max_new_tokens=check_tokens)))
-        for role, named, requests, how in roles:
-            settings = model_settings(named)
-            price = settings.endpoint.price if settings.endpoint else None
-            first = estimate(requests, how, price)
-            all_rounds = sum((first for _ in range(rounds - 1)), first)
-            _say(f"{role} {named}: first round {first}")
-            _say(f"    {rounds} rounds at most: {all_rounds}")
-            what = "seeds, explanations and shots" if role == "writer" else "new prompts"
-            _say(f"    {what} go to: {self._hosts(settings)}")
-        _say("Answers that are in the call store already are not asked for again. Nothing was asked.")
-
-    def _hosts(self, settings: ModelSettings) -> str:
-        from alignprism.models.engines import is_this_machine
-
-        hosts = settings.endpoint.hosts if settings.endpoint is not None else ()
-        remote = [host for host in hosts if not is_this_machine(host)]
-        allowed = {name.lower() for name in self.asking.allow_remote}
-        missing = [host for host in remote if host.lower() not in allowed]
-        return (", ".join(remote) or "this machine only") + (
-            f" (not allowed yet: --allow-remote {missing[0]})" if missing else ""
-        )
 
 
 def _show_counts(report: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from alignprism.prompts.identify import same_language
 from alignprism.prompts.lexical import BANDS, CUT, HASHES, Signatures, grams, jaccard, normalise, signatures
 from alignprism.rows import Prompt
 
+_PIECE = 5000  # texts that are hashed at once: memory does not grow with their number
 _SLACK = 0.18  # three standard errors of a similarity of 0.7 estimated from 64 minima
 
 
@@ -39,6 +40,10 @@ class NearIndex:
 
     def add(self, prompts: Sequence[Prompt], kind: str) -> None:
         """Put prompts in; `kind` is what a finding calls them."""
+        for start in range(0, len(prompts), _PIECE):
+            self._add(prompts[start : start + _PIECE], kind)
+
+    def _add(self, prompts: Sequence[Prompt], kind: str) -> None:
         texts = [normalise(prompt.text) for prompt in prompts]
         signed = signatures(texts)
         while len(self._signed) < len(self._prompts) + len(prompts):

@@ -101,6 +101,7 @@ def commission(
         "written": [block("MADE ALREADY", text, mark) for text in written],
         "wanted": wanted,
         "scope": seed.scope or "",
+        "place": ", ".join(seed.cultures) or seed.locale or "",
         "categories": ", ".join(MEANINGS.get(name, name) for name in seed.categories) or "of the seed",
         "language": language(seed.language).name,
         "code": language(seed.language).code,
