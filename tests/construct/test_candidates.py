@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignprism.construct.candidates import WITHHELD, Written, candidates_of, completion_rows, supplied_candidates
-from alignprism.models.protocol import Answer, Decoding, Failed
+from alignprism.models.protocol import Answer, Decoding, Failed, Outcome
 from alignprism.models.scripted import ScriptedEngine
 from alignprism.rows import Completion, Prompt, RowError, write_rows
 
@@ -49,7 +49,7 @@ def test_supplied_answers_come_before_the_sampled_ones_and_a_model_without_weigh
 
 def test_a_failure_is_no_candidate_and_a_forbidden_answer_is_withheld() -> None:
     engine = ScriptedEngine("base", lambda *_: "", digest="d")
-    outcomes = [
+    outcomes: list[Outcome] = [
         Answer("p", 0, "fine", 1, False, call="k"),
         Answer("p", 1, FORBIDDEN, 9, False),
         Failed("p", 2, "timeout", "after 3 tries"),

@@ -322,7 +322,7 @@ def test_a_killed_run_goes_on_and_asks_no_call_again(tmp_path: Path) -> None:
         command = [str(a) for a in (*arguments, "--temperature", 0, "--out", tmp_path / "out" / "made")]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while (not log.exists() or len(log.read_text().splitlines()) < 12) and time.monotonic() < deadline:
             time.sleep(0.01)
         killed.send_signal(signal.SIGKILL)
@@ -339,7 +339,10 @@ def test_a_killed_run_goes_on_and_asks_no_call_again(tmp_path: Path) -> None:
     assert 12 <= before < 60
     # Only what was in flight when the process died can have been asked a second time.
     assert len(asked) - 60 <= 4 and len(set(asked)) == 60
-    assert len(read_rows(tmp_path / "out" / "made" / "pairs.parquet", Pair)) == 60
+    # The server's answers hold a hash, which not always looks like English: some prompts give no pair.
+    counts = report_of(tmp_path / "out" / "made")["prompts"]
+    assert counts["pairs"] > 30
+    assert counts["pairs"] + sum(counts["without_pair"].values()) == 60
 
 
 # --- mix --------------------------------------------------------------------------------------------------------------
@@ -420,7 +423,7 @@ def test_a_smaller_total_is_a_part_of_a_larger_and_languages_can_be_left_for_zer
 
 
 def test_bad_rows_of_imported_pairs_are_counted_by_reason(files: tuple[Path, Path], tmp_path: Path) -> None:
-    bad = [
+    bad: list[dict[str, Any]] = [
         {"rejected": f"{KIND} x"}, {"chosen": ""}, {"chosen_score": 0.8}, {"language": "xx"}, {"chosen": FORBIDDEN},
     ]  # fmt: skip
     with files[0].open("a", encoding="utf-8") as handle:

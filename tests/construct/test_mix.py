@@ -114,8 +114,8 @@ def test_the_largest_total_fits_and_one_more_does_not(available: Counts, mixture
 def test_a_smaller_mixture_is_a_part_of_the_larger(
     available: Counts, mixture: float, seed: int, data: st.DataObject
 ) -> None:
-    safety = pairs("safety", **{code: n for code, (n, _) in available.items()})
-    general = pairs("general", **{code: n for code, (_, n) in available.items()})
+    safety = pairs("safety", None, **{code: n for code, (n, _) in available.items()})
+    general = pairs("general", None, **{code: n for code, (_, n) in available.items()})
     large = data.draw(st.integers(0, largest_total(available, mixture)))
     small = data.draw(st.integers(0, large))
     more = [pair.id for pair in mix(safety, general, large, mixture, seed).pairs]
