@@ -22,6 +22,9 @@ from alignprism.models.store import CallStore
 from alignprism.records import read_records
 from alignprism.run_folder import read_manifest
 
+_PROMPT_MAKING = ("write", "check")
+"""Roles whose answers become prompts, which name no call: one answer may give several, or none."""
+
 _SHOWN = 5  # examples of one kind of trouble
 
 ROWS = ("completions.parquet", "verdicts.parquet", "dev_verdicts.parquet", "comparisons.parquet")
@@ -114,9 +117,8 @@ def _compare(found: Sequence[tuple[str, str, list[Unit], set[tuple[Hashable, ...
     for place, by, units, expected in found:
         used.update(key for unit in units for key in unit.calls)
         parts.append(_part(place, by, units, expected, status, asked))
-    unused = Counter(
-        purposes.get(key, ("unknown", "unknown")) for key, reason in status.items() if not reason and key not in used
-    )
+    by = {key: purposes.get(key, ("unknown", "unknown")) for key, reason in status.items() if not reason}
+    unused = Counter(who for key, who in by.items() if key not in used and who[0] not in _PROMPT_MAKING)
     several = {digest: names for digest, names in served.items() if len(names) > 1}
     failures = sum(1 for reason in status.values() if reason)
     purged = sum(1 for reason in status.values() if reason == "purged")

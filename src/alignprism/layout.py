@@ -17,7 +17,7 @@ from alignprism.judging.translation import translation_requests
 from alignprism.labels.store import labels_digest
 from alignprism.models.protocol import Decoding, Request
 from alignprism.models.spec import ResolvedModel
-from alignprism.rows import Prompt, content_id
+from alignprism.rows import Prompt, content_id, file_digest
 from alignprism.run_folder import RunFolder
 from alignprism.stages import Cell, Context, JudgeEntry, Sent
 from alignprism.study import Study
@@ -55,7 +55,8 @@ class Stage:
 class Plan:
     """What a study comes to: models, judges, prompts and stages in order.
 
-    ``models`` are those on this machine, ``digests`` say what every model is, servers included; ``judges`` are by role.
+    ``models`` are those on this machine, ``digests`` say what every model is, servers included, and
+    ``writers`` what those are that write and check new prompts; ``judges`` are by role.
     """
 
     study: Study
@@ -63,6 +64,7 @@ class Plan:
     prompts: list[Prompt]
     models: dict[str, ResolvedModel]
     digests: dict[str, str]
+    writers: dict[str, str]
     judges: dict[str, JudgeEntry]
     families: list[Member]
     shared: list[str]
@@ -108,8 +110,31 @@ def _data_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
             )
     if not study.methods:
         return
+    if study.rephrase is not None:
+        yield _rephrase_stage(layout)
     for arm in stages.arms_of(study):
         yield from _pair_stages(layout, arm)
+
+
+def _rephrase_stage(layout: Plan) -> Stage:
+    study = layout.study
+    assert study.rephrase is not None
+    seeds = stages.seeds_of(study, layout.prompts)
+    sent = stages.sent_to_writer(study, seeds)
+    return Stage(
+        "rephrase",
+        "Training prompts grown from the seeds",
+        ("prompts",),
+        {
+            "models": layout.writers,
+            "settings": study.rephrase.model_dump(exclude={"writer", "checker"}),
+            "seeds": content_id([seed.id for seed in seeds]),
+            "seed": study.seed,
+        },
+        stages.grow_seeds,
+        sent=sent,
+        seconds=sum(part.seconds or _decoding_seconds(part) for part in sent),
+    )
 
 
 def _pair_stages(layout: Plan, arm: str) -> Iterator[Stage]:
@@ -133,13 +158,15 @@ def _pair_stages(layout: Plan, arm: str) -> Iterator[Stage]:
         )
     )
     of_arm = f" ({arm} only)" if arm else ""
+    grown = ("rephrase",) if study.rephrase is not None else ()
     yield Stage(
         stages.arm_stage("candidates", arm),
         f"Candidates: completions of the training prompts{of_arm}",
-        ("prompts", *(stage for name in study.generators for stage in _taught(study, name))),
+        ("prompts", *grown, *(stage for name in study.generators for stage in _taught(study, name))),
         {
             "models": {name: layout.digests[name] for name in study.generators},
             "asked": asked,
+            **_files(study, "completions"),
             "pairs": study.pairs.model_dump(include={"candidates", "temperature", "max_new_tokens"}),
             "seed": study.seed,
         },
@@ -150,8 +177,9 @@ def _pair_stages(layout: Plan, arm: str) -> Iterator[Stage]:
     yield Stage(
         stages.arm_stage("pairs", arm),
         f"Preference pairs: rank, drop, mix{of_arm}",
-        ("prompts", stages.arm_stage("candidates", arm), *_taught(study, study.baseline)),
+        ("prompts", *grown, stages.arm_stage("candidates", arm), *_taught(study, study.baseline)),
         {
+            **_files(study, "safety_pairs", "general_pairs"),
             "judge": layout.judges["preference"].digest,
             "base": layout.digests[study.baseline],
             "pairs": study.pairs.model_dump(),
@@ -163,6 +191,12 @@ def _pair_stages(layout: Plan, arm: str) -> Iterator[Stage]:
         sent=judged_by,
         seconds=sum(sent.seconds or sent.use.calls / stages.JUDGE_ROWS_PER_SECOND for sent in judged_by),
     )
+
+
+def _files(study: Study, *names: str) -> dict[str, str]:
+    """Digests of the files that a study names in `data`, of those that it does."""
+    files = {name: getattr(study.data, name) for name in names}
+    return {name: file_digest(Path(file)) for name, file in files.items() if file is not None}
 
 
 def _training_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
@@ -200,7 +234,7 @@ def _training_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
 
 
 def _evaluated(layout: Plan) -> list[str]:
-    return [*layout.study.models, *(cell.name for cell in layout.cells if cell.evaluated)]
+    return [*stages.evaluated_models(layout.study), *(cell.name for cell in layout.cells if cell.evaluated)]
 
 
 def _evaluation_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
@@ -346,7 +380,7 @@ def figure_stages(study: Study, run: RunFolder, judges: Mapping[str, str]) -> li
     """The last two stages; `judges` are digests by role. They read the run folder alone, so that labels can be added to a
     finished run."""
     cells = stages.cells_of(study)
-    evaluated = [*study.models, *(cell.name for cell in cells if cell.evaluated)]
+    evaluated = [*stages.evaluated_models(study), *(cell.name for cell in cells if cell.evaluated)]
     kinds = ["complete", "judge"]
     read = [f"{kind}:{name}" for name in evaluated for kind in kinds]
     if "preference" in judges and judges["preference"] != judges["evaluation"]:
@@ -356,7 +390,8 @@ def figure_stages(study: Study, run: RunFolder, judges: Mapping[str, str]) -> li
     if study.evaluation.translation.data is not None:
         read += [f"translate:{name}" for name in evaluated]
     pairs = [stages.arm_stage("pairs", arm) for arm in stages.arms_of(study)] if cells else []
-    made = [*pairs, *(f"train:{cell.name}" for cell in cells)]
+    grown = ["rephrase"] if study.rephrase is not None and cells else []
+    made = [*grown, *pairs, *(f"train:{cell.name}" for cell in cells)]
     settings = {
         "study": study.model_dump(exclude={"budget", "allow_remote"}),
         "evaluated": evaluated,

@@ -32,7 +32,7 @@ from alignprism.rows import Comparison, Completion, Prompt, Verdict, content_id,
 from alignprism.run_folder import RunFolder, open_run, read_manifest
 from alignprism.study import Study, StudyError, dump, load
 from alignprism.study.families import members
-from alignprism.study.remote import all_models, check_remote, judge_models
+from alignprism.study.remote import all_models, check_remote, judge_models, writing_models
 
 STAGE_VERSION = 4
 """Raised when a stage's code changes its result for the same inputs."""
@@ -107,8 +107,21 @@ def plan(
     judges = _judge_entries(study, digest_of, prompts)
     shared = _shared_roles(study, judges, digests, digest_of)
     families = members(study, {name: model.folder for name, model in models.items()}, _encoders(study))
+    writers = {key: digest_of(model) for key, model in writing_models(study)}
     layout = Plan(
-        study, run, prompts, models, digests, judges, families, shared, context, [], stages.cells_of(study), missing
+        study,
+        run,
+        prompts,
+        models,
+        digests,
+        writers,
+        judges,
+        families,
+        shared,
+        context,
+        [],
+        stages.cells_of(study),
+        missing,
     )
     layout.stages = list(all_stages(layout))
     return layout

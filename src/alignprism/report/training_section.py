@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from alignprism.report import charts
+from alignprism.report.construction_parts import construction
 from alignprism.report.parts import Folded, Pair, Part, Section, drawing
 from alignprism.report.results import Results
-from alignprism.report.tables import flat, from_records
+from alignprism.report.tables import from_records
 
 
 def _series(curves_by_model: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
@@ -73,7 +74,7 @@ def training(results: Results) -> Section | None:
         parts += drawn[1:]
     parts += _endings(results.part("training"))
     parts += _by_language(results.part("curves"))
-    parts += _pairs(results.part("pairs"))
+    parts += construction(results)
     lengths = [{"training": name, **report} for name, report in _reports(results.part("truncation"))]
     if lengths:
         parts.append(
@@ -129,24 +130,3 @@ def _reports(truncation: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
             else:
                 found.append((name, {str(language): entry}))
     return found
-
-
-def _pairs(pairs: Mapping[str, Any]) -> list[Part]:
-    rows = []
-    for kind in ("safety", "general"):
-        entry = pairs.get(kind)
-        if isinstance(entry, dict):
-            dropped = entry.get("dropped") or {}
-            why = ", ".join(f"{number} {reason}" for reason, number in dropped.items()) or "none"
-            rows.append({"pairs": kind, "made": entry.get("made"), "used": entry.get("used"), "dropped": why})
-    parts: list[Part] = [from_records("Preference pairs", rows)] if rows else []
-    if lengths := flat(pairs.get("lengths") or {}):
-        measured = [{"measure": name, "value": value} for name, value in lengths]
-        parts.append(Folded("Lengths of chosen and rejected sides", from_records("Lengths", measured)))
-    languages_of = pairs.get("by_language")
-    if isinstance(languages_of, dict) and languages_of:
-        records = [
-            {"language": code, **(e if isinstance(e, dict) else {"pairs": e})} for code, e in languages_of.items()
-        ]
-        parts.append(Folded("Pairs by language", from_records("Preference pairs used, by language", records)))
-    return parts

@@ -9,6 +9,7 @@ from alignprism.stages.context import (
     arms_of,
     cells_of,
     dev_prompts,
+    evaluated_models,
     evaluated_prompts,
     training_prompts,
     training_settings,
@@ -29,6 +30,7 @@ from alignprism.stages.estimate import (
 )
 from alignprism.stages.evaluate import complete, judge_as_preferred, judge_completions, test_decoding
 from alignprism.stages.judges import JudgeEntry, judge_entry, pairwise_entry
+from alignprism.stages.rephrase import grow_seeds, seeds_of, sent_to_writer
 from alignprism.stages.results import write_report, write_results
 from alignprism.stages.train import merge_cell, teach, train_cell
 from alignprism.stages.translate import sentences_of, translate, translation_decoding
@@ -50,7 +52,9 @@ __all__ = [
     "compare",
     "complete",
     "dev_prompts",
+    "evaluated_models",
     "evaluated_prompts",
+    "grow_seeds",
     "judge_as_preferred",
     "judge_completions",
     "judge_entry",
@@ -58,10 +62,12 @@ __all__ = [
     "merge_cell",
     "pairwise_entry",
     "sample_candidates",
+    "seeds_of",
     "sent_prompts",
     "sent_texts",
     "sent_to_judge",
     "sent_to_pairwise",
+    "sent_to_writer",
     "sentences_of",
     "taught_name",
     "teach",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alignprism.construct.mix import mixed_counts
+from alignprism.construct.mix import KINDS, Kind, mixed_counts
 from alignprism.models.cost import Budget
 from alignprism.models.spec import ResolvedModel
 from alignprism.models.store import CallStore
@@ -47,6 +47,11 @@ def arms_of(study: Study) -> dict[str, float]:
     """Mixture of every set of pairs that the study's methods train on, by arm."""
     own = {"": study.mixture} if set(study.methods) - set(MERGES) else {}
     return own | (ARMS if set(study.methods) & set(MERGES) else {})
+
+
+def evaluated_models(study: Study) -> list[str]:
+    """The models of a study that are compared; the others only generate."""
+    return [name for name, entry in study.models.items() if entry.evaluate]
 
 
 def arm_study(study: Study, arm: str) -> Study:
@@ -140,22 +145,30 @@ class Context:
             if prompt_set in (None, p.set) and split in (None, p.split)
         ]
 
+    def training_pool(self) -> list[Prompt]:
+        """The run's prompts with those that were grown from its seeds."""
+        grown = self.output("rephrase", "prompts.parquet")
+        return [*self.prompts(), *(read_rows(grown, Prompt) if grown else ())]
+
 
 def training_prompts(study: Study, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
     """Train prompts that safety pairs and general pairs are made from, in the trained languages.
 
     No more than the mixture can use times `pairs.oversample` (some prompts give no pair), drawn evenly over languages
-    and scopes (safety) or sets (general).
+    and scopes (safety) or sets (general). General pairs need a reference answer. Of a kind whose pairs lie ready there are none.
     """
     train = [p for p in prompts if p.split == "train" and p.language in study.languages.train]
-    sides = zip(mixed_counts(study.pairs.total, study.mixture), (("redteam",), study.pairs.general_sets), strict=True)
-    safety, general = (
-        _drawn(
-            [p for p in train if p.set in sets and p.reference], math.ceil(count * study.pairs.oversample), study.seed
-        )
-        for count, sets in sides
-    )
-    return safety, general
+    safety = [p for p in train if p.set == "redteam"] if study.data.safety_pairs is None else []
+    sets = study.pairs.general_sets if study.data.general_pairs is None else []
+    general = [p for p in train if p.set in sets and p.reference]
+    counts = tried(study)
+    return _drawn(safety, counts["safety"], study.seed), _drawn(general, counts["general"], study.seed)
+
+
+def tried(study: Study) -> dict[Kind, int]:
+    """How many prompts (or ready pairs) of each kind are tried, at most: some give no pair."""
+    counts = zip(KINDS, mixed_counts(study.pairs.total, study.mixture), strict=True)
+    return {kind: math.ceil(count * study.pairs.oversample) for kind, count in counts}
 
 
 def _drawn(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alignprism.construct.candidates import Candidate, Written, candidates_of, completion_rows
-from alignprism.construct.mix import Mixed, equal_scope, mix
+from alignprism.construct.mix import Kind, Mixed, equal_scope, mix
 from alignprism.construct.pairing import Ranking, judge_candidates, kept, length_matched, pairs_summary, rank
 from alignprism.construct.prefer import Made, RankedBy, general_pairs
 from alignprism.construct.ranking import Compared, n_meetings
@@ -21,6 +21,7 @@ from alignprism.rows import Comparison, Completion, Pair, Prompt, write_atomic
 from alignprism.stages.context import Context, arm_stage, arm_study, training_prompts
 from alignprism.stages.engines import answers_of, engine, local_engine, start_of
 from alignprism.stages.judges import harm_judge, pairwise_judge, threshold_of
+from alignprism.stages.ready import brought, ready_kinds, ready_pairs
 from alignprism.training.examples import make_examples, texts_of_pairs
 
 
@@ -44,11 +45,11 @@ def write_prompts(context: Context) -> list[Path]:
 def sample_candidates(context: Context, arm: str = "") -> list[Path]:
     """Stage ``candidates[:ARM]``: completions of the training prompts, sampled from every generator."""
     study = arm_study(context.study, arm)
-    safety, general = training_prompts(study, context.prompts())
+    safety, general = training_prompts(study, context.training_pool())
     requests = [Request(p.id, p.text) for p in [*safety, *general]]
     rows: list[Completion] = []
     missing: Counter[str] = Counter()
-    for number, name in enumerate(study.generators):
+    for number, name in enumerate(study.generators if requests else ()):
         decoding = Decoding(
             max_new_tokens=study.pairs.max_new_tokens,
             temperature=study.pairs.temperature,
@@ -69,20 +70,24 @@ def sample_candidates(context: Context, arm: str = "") -> list[Path]:
 def make_pairs(context: Context, arm: str = "") -> list[Path]:
     """Stage ``pairs[:ARM]``: candidates judged and ranked into pairs, then mixed; what was dropped is counted."""
     study, stage = arm_study(context.study, arm), arm_stage("pairs", arm)
-    safety, general = training_prompts(study, context.prompts())
+    safety, general = training_prompts(study, context.training_pool())
     completions: dict[str, list[Completion]] = defaultdict(list)
     for row in context.read(arm_stage("candidates", arm), "completions.parquet", Completion):
         completions[row.prompt_id].append(row)
     prompts = [*safety, *general]
-    written = {prompt.id: candidates_of(prompt, completions[prompt.id]) for prompt in prompts}
+    supplied = brought(context, prompts)
+    written = {p.id: candidates_of(p, completions[p.id], supplied.get(p.id, ())) for p in prompts}
     likelihoods = _likelihoods(context, general, written)
     with harm_judge(context, "preference") as judge:
         answers = sum(map(len, written.values()))
         advance = context.progress("judging candidates", answers)
         judged = judge_candidates(prompts, written, judge, advance, likelihoods)
         ranked_by = RankedBy(judge.name, judge.digest)
-    made_safety, compared = _ranked(context, safety, judged.candidates, ranked_by)
-    made_general = general_pairs(general, judged.candidates, seed=study.seed)
+        ready: dict[Kind, Made] = {kind: ready_pairs(context, study, kind, judge) for kind in ready_kinds(study)}
+    made_safety, compared = (
+        (ready["safety"], None) if "safety" in ready else _ranked(context, safety, judged.candidates, ranked_by)
+    )
+    made_general = ready.get("general") or general_pairs(general, judged.candidates, seed=study.seed)
     made_safety, made_general = (_fitting(context, made) for made in (_in_scope(context, made_safety), made_general))
     mixed = mix(made_safety.pairs, made_general.pairs, study.pairs.total, study.mixture, study.seed)
     summary = {

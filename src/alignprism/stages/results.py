@@ -36,7 +36,7 @@ from alignprism.rows import (
 )
 from alignprism.stages.calls import call_summary
 from alignprism.stages.compare import matchups_of
-from alignprism.stages.context import Context, arm_stage, arms_of, cells_by_method, cells_of
+from alignprism.stages.context import Context, arm_stage, arms_of, cells_by_method, cells_of, evaluated_models
 from alignprism.stages.headline import headline
 from alignprism.stages.translate import sentences_of, translations_of
 from alignprism.statistics.corpus import RESAMPLES
@@ -50,7 +50,7 @@ def write_results(context: Context) -> list[Path]:
     """Stage ``results``: ``results.parquet``, ``results.csv`` and ``results.json`` in the run folder."""
     study = context.study
     prompts = by_id(context.prompts())
-    evaluated = [*study.models, *(cell.name for cell in cells_of(study) if cell.evaluated)]
+    evaluated = [*evaluated_models(study), *(cell.name for cell in cells_of(study) if cell.evaluated)]
     single = {name: _answers(context, name, prompts) for name in evaluated}
     likelihoods = {name: _likelihoods(context, name) for name in evaluated}
     several = {method: names for method, names in cells_by_method(study).items() if len(names) > 1}
@@ -193,6 +193,7 @@ def _document(
             manifest.get("shared_roles", ()),
         ),
         "figures": [asdict(row) for row in rows],
+        "rephrase": _grown(context),
         "pairs": _pairs(context) if cells else None,
         "curves": {name: summary["curve"] for name, summary in trained.items()},
         "dev": {name: _dev(context, name) for name in cells},
@@ -225,6 +226,13 @@ def _document(
 def _summary(context: Context, stage: str) -> dict[str, Any]:
     summary: dict[str, Any] = _json(context.run.stage_folder(stage) / "summary.json")
     return summary
+
+
+def _grown(context: Context) -> dict[str, Any] | None:
+    """The report on prompts that were grown from seeds; None where there are no such prompts."""
+    file = context.output("rephrase", "report.json")
+    report: dict[str, Any] | None = _json(file) if file else None
+    return report
 
 
 def _pairs(context: Context) -> dict[str, Any]:

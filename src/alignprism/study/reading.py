@@ -168,13 +168,14 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Study:
 
 def _with_absolute_files(study: Study, path: Path, text: str) -> Study:
     """The study with every file it names looked up beside it."""
-    data = {key: getattr(study.data, key) for key in ("redteam", "translated", "benign", "general")}
+    data = {key: value for key, value in study.data.model_dump().items() if isinstance(value, str)}
+    sampled = ("redteam", "translated", "benign", "general")
     evaluation = study.evaluation
     tables = "a .jsonl, .csv or .parquet file"
     found = {
-        key: _file(path, text, ("data", key), value, f"`sample`, or {tables}")
+        key: _file(path, text, ("data", key), value, f"`sample`, or {tables}" if key in sampled else tables)
         for key, value in data.items()
-        if value not in (None, SAMPLE)
+        if value != SAMPLE or key not in sampled
     }
     parallel = evaluation.translation.data
     if parallel is not None:
@@ -195,6 +196,7 @@ def _with_absolute_files(study: Study, path: Path, text: str) -> Study:
             "data": study.data.model_copy(update=found),
             "evaluation": evaluation.model_copy(update={"translation": translation, "spm_model": spm}),
             "judges": _with_absolute_templates(study.judges, path.parent),
+            "rephrase": _with_absolute_templates(study.rephrase, path.parent),
         }
     )
 
@@ -211,7 +213,7 @@ def _file(path: Path, text: str, key: tuple[str, ...], value: str, accepted: str
 
 
 def _with_absolute_templates(part: Any, folder: Path) -> Any:
-    """A judge's settings, and those inside it, with template files looked up beside the study."""
+    """A section's settings, and those inside it, with template files looked up beside the study."""
     if isinstance(part, list):
         return [_with_absolute_templates(item, folder) for item in part]
     if not isinstance(part, BaseModel):

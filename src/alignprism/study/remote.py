@@ -21,10 +21,19 @@ def judge_models(judge: JudgeSettings, key: str) -> Iterator[tuple[str, ModelSet
             yield f"{key}.translator", judge.translator
 
 
+def writing_models(study: Study) -> Iterator[tuple[str, ModelSettings]]:
+    """The models that write and check new prompts, with their keys in the study."""
+    if study.rephrase is not None and study.methods:
+        yield "rephrase.writer", study.rephrase.writer
+        if study.rephrase.checker is not None:
+            yield "rephrase.checker", study.rephrase.checker
+
+
 def all_models(study: Study) -> Iterator[tuple[str, ModelSettings]]:
-    """Every model of a study with its key: those compared, and those that judge."""
+    """Every model of a study with its key: those compared, those that write and check prompts, and those that judge."""
     for name, entry in study.models.items():
         yield f"models.{name}", entry
+    yield from writing_models(study)
     for role in ("preference", "evaluation"):
         if role == "evaluation" or study.methods:
             yield from judge_models(study.judges.as_settings(role), f"judges.{role}")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from alignprism.construct.settings import RephraseSettings
 from alignprism.errors import InputError
 from alignprism.judging.settings import (
     EnsembleSettings,
@@ -71,6 +72,17 @@ class Data(Part):
     )
     benign: str | None = Field(default=SAMPLE, description="harmless contrast twins, for over-refusal")
     general: str | None = Field(default=SAMPLE, description="ordinary instructions with reference responses")
+    safety_pairs: str | None = Field(
+        default=None,
+        description="a file of ready safety pairs (TRL's format or ours), instead of pairs made from `redteam`",
+    )
+    general_pairs: str | None = Field(
+        default=None, description="a file of ready general pairs, instead of pairs made from `general` and `benign`"
+    )
+    completions: str | None = Field(
+        default=None,
+        description="a file of answers that people or other models wrote, as candidates beside the generators'",
+    )
     per_language: int | None = Field(
         default=None, ge=1, description="use at most this many prompts per set, split and language (null: all)"
     )
@@ -82,6 +94,10 @@ class ModelEntry(ModelSettings):
     ift: Literal["none", "train"] = Field(
         default="none",
         description="`train`: first fine-tune on the general instructions (`ift` stage); `none`: as it is",
+    )
+
+    evaluate: bool = Field(
+        default=True, description="false: not compared, only a generator; no test prompt is asked of it"
     )
 
     @model_validator(mode="after")
@@ -137,6 +153,16 @@ class Judges(Part):
         judge = getattr(self, role)
         settings: JudgeSettings = HeadSettings(head=judge) if isinstance(judge, str) else judge
         return settings
+
+
+class Rephrase(RephraseSettings):
+    """Human seeds grown into many training prompts (null: the seeds alone are trained on)."""
+
+    writer: ModelSettings = Field(description="the model that writes, as under `models`")
+    checker: ModelSettings | None = Field(
+        default=None,
+        description="a model that says of each new prompt whether it is adversarial, its scope and category; null: not checked",
+    )
 
 
 def mixture_share(value: object) -> object:
@@ -329,6 +355,7 @@ class Study(Part):
         le=1,
         description='share of safety pairs among all training pairs; or "1:5", safety to general',
     )
+    rephrase: Rephrase | None = Field(default=None, description="grow the seeds into many training prompts first")
     pairs: Pairs = Pairs()
     training: Training = Training()
     merging: Merging = Merging()
@@ -365,11 +392,17 @@ class Study(Part):
             )
         if self.methods and not self.generators:
             raise ValueError("generators: at least one model is needed to sample candidates from")
+        silent = [name for name, entry in self.models.items() if not entry.evaluate]
+        if self.baseline in silent or self.evaluation.primary.model in silent:
+            raise ValueError(f"models: {silent[0]!r} is compared, so it cannot have evaluate: false")
+        if self.rephrase is not None and self.data.safety_pairs is not None:
+            raise ValueError("rephrase: with data.safety_pairs no pair is made from prompts; leave one of the two out")
         if self.methods and not self.languages.train:
             raise ValueError("languages.train: at least one language is needed to train in")
-        if self.methods and self.data.general is None and self.mixture < 1:
+        general = self.data.general or self.data.general_pairs
+        if self.methods and general is None and self.mixture < 1:
             raise ValueError("data.general: general pairs are needed for a mixture below 1")
-        if self.data.general is None and set(self.methods).intersection(MERGES):
+        if general is None and set(self.methods).intersection(MERGES):
             raise ValueError("data.general: merging needs a model of general pairs")
         if self.methods and self.pairs.ranking != "scores" and self.judges.pairwise is None:
             raise ValueError(
@@ -381,6 +414,6 @@ class Study(Part):
         cells = [*self.models, *self.methods]
         if primary is not None and primary not in cells:
             raise ValueError(f"evaluation.primary.model: {primary!r} is unknown; accepted: {', '.join(cells)}")
-        if not self.methods and len(self.models) < 2:
+        if not self.methods and len(self.models) - len(silent) < 2:
             raise ValueError("methods: nothing to train and only one model; there is nothing to compare")
         return self

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from alignprism.judging.settings import EnsembleSettings, GuardSettings, HeadSettings, PairwiseSettings, RubricSettings
-from alignprism.models.settings import EndpointSettings, Price, RaySettings
-from alignprism.study.settings import ModelEntry, Study
+from alignprism.models.settings import EndpointSettings, ModelSettings, Price, RaySettings
+from alignprism.study.settings import ModelEntry, Rephrase, Study
 
 
 def dump(study: Study) -> str:
@@ -58,7 +58,12 @@ def _scalar(value: object) -> str:
     return text.rstrip("\n").removesuffix("\n...")  # no bare strip: it would eat a no-break space that is the value
 
 
-_OPTIONAL_SECTIONS: dict[str, type[BaseModel]] = {"endpoint": EndpointSettings, "price": Price, "ray": RaySettings}
+_OPTIONAL_SECTIONS: dict[str, type[BaseModel]] = {
+    "endpoint": EndpointSettings,
+    "price": Price,
+    "ray": RaySettings,
+    "rephrase": Rephrase,
+}
 """Sections that are null by default."""
 
 
@@ -70,6 +75,8 @@ def keys(model: type[BaseModel] = Study, prefix: str = "") -> list[tuple[str, st
             continue
         annotation: Any = field.annotation
         found.append((f"{prefix}{name}", _meaning(field)))
+        if annotation is ModelSettings:
+            continue  # its keys stand under models.NAME
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             found += keys(annotation, f"{prefix}{name}.")
         elif name == "models":

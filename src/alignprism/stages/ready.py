@@ -1,0 +1,101 @@
+"""Preference pairs that lie ready in a file, and answers that somebody brings: into the same stages as those made here."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+
+from alignprism.construct.candidates import Written, supplied_candidates
+from alignprism.construct.mix import KINDS, Kind
+from alignprism.construct.near import NearIndex
+from alignprism.construct.output import SetAside
+from alignprism.construct.pair_inputs import read_pairs, refuse_harmful
+from alignprism.construct.pairing import refuse_unasked
+from alignprism.construct.prefer import Made
+from alignprism.judging.protocol import HarmJudge
+from alignprism.rows import Pair, Prompt, content_id
+from alignprism.stages.context import Context, tried
+from alignprism.study import Study
+
+HELD_OUT = "of a held-out prompt"
+NEAR_HELD_OUT = "near-duplicate of a held-out prompt"
+SPARE = "more than the mixture tries"
+
+
+def ready_kinds(study: Study) -> list[Kind]:
+    """The kinds of pairs that the study's mixture asks for and has ready in files."""
+    files = {"safety": study.data.safety_pairs, "general": study.data.general_pairs}
+    return [kind for kind in KINDS if files[kind] is not None and tried(study)[kind]]
+
+
+def ready_pairs(context: Context, study: Study, kind: Kind, judge: HarmJudge) -> Made:
+    """The pairs of ``data.safety_pairs`` or ``data.general_pairs`` that may be trained on; the others with their reason.
+
+    No pair of a dev or test prompt, or nearly one, is among them. Safety pairs are shown to the preference judge: a chosen
+    side that it calls harmful, or cannot decide on, is refused.
+
+    Raises
+    ------
+    InputError
+        the file cannot be read, or holds no pair of the kind.
+    PairsStopped
+        the budget or the run ended before all were judged.
+    """
+    file = study.data.safety_pairs if kind == "safety" else study.data.general_pairs
+    assert file is not None
+    found = read_pairs(Path(file), kind)
+    aside = list(found.set_aside)
+    held_out = _HeldOut([prompt for prompt in context.prompts() if prompt.split != "train"])
+    usable: list[Pair] = []
+    for pair in found.pairs:
+        reason = held_out.reason(pair) if pair.language in study.languages.train else "another language"
+        if reason is None:
+            usable.append(pair)
+        else:
+            aside.append(SetAside(pair.id, reason))
+    drawn = evenly(usable, tried(study)[kind], study.seed)
+    names = {pair.id for pair in drawn}
+    aside += [SetAside(pair.id, SPARE) for pair in usable if pair.id not in names]
+    if kind == "general" or not drawn:
+        return Made(drawn, aside)
+    checked = refuse_harmful(drawn, judge, context.progress("judging the chosen sides of ready pairs", len(drawn)))
+    refuse_unasked((row.detail for row in checked.set_aside), "ready pairs were not judged")
+    return Made(checked.pairs, [*aside, *checked.set_aside])
+
+
+def evenly(pairs: Sequence[Pair], number: int, seed: int) -> list[Pair]:
+    """At most so many pairs, as even over languages as their numbers allow, by seeded hash."""
+    places: dict[str, count[int]] = defaultdict(count)
+    ordered = sorted(pairs, key=lambda pair: content_id("ready", seed, pair.id))
+    placed = [(next(places[pair.language]), content_id("place", seed, pair.id), pair) for pair in ordered]
+    return [pair for _, _, pair in sorted(placed, key=lambda row: row[:2])[:number]]
+
+
+class _HeldOut:
+    """The dev and test prompts, to keep pairs apart from."""
+
+    def __init__(self, prompts: Sequence[Prompt]) -> None:
+        self._ids = {prompt.id for prompt in prompts}
+        self._seeds = {prompt.seed_id for prompt in prompts}
+        self._index = NearIndex()
+        self._index.add(prompts, "held out")
+
+    def reason(self, pair: Pair) -> str | None:
+        """Why a pair may not be trained on."""
+        if pair.prompt_id in self._ids or pair.seed_id in self._seeds:
+            return HELD_OUT
+        asked = Prompt(pair.prompt_id, pair.prompt, pair.language, "redteam", "train", pair.seed_id)
+        return NEAR_HELD_OUT if self._index.near(asked) else None
+
+
+def brought(context: Context, prompts: Sequence[Prompt]) -> Mapping[str, Sequence[Written]]:
+    """The answers of ``data.completions`` by the id of their prompt; rows that are none are counted and said."""
+    file = context.study.data.completions
+    if file is None:
+        return {}
+    found = supplied_candidates(Path(file), prompts)
+    for reason, number in sorted(Counter(row.reason for row in found.set_aside).items()):
+        context.say(f"{Path(file).name}: {number} rows are no candidates: {reason}")
+    return found.by_prompt

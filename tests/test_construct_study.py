@@ -1,0 +1,172 @@
+"""Construction inside a study: seeds grown into prompts, answers that people wrote, pairs that lie ready, silent generators."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_model import Bench, results
+
+from alignprism.prompts.read import read_sample
+from alignprism.rows import Pair, Prompt, read_rows
+
+sys.path[:0] = [str(Path(__file__).parent / "construct"), str(Path(__file__).parent / "judging")]
+from invented import YES, invented, listed  # noqa: E402
+from judge_server import JudgeServer, serving  # noqa: E402
+
+GROWN = [invented("study", number) for number in range(6)]
+"""What the writer says to every seed."""
+ANSWER = "I would rather not mock anyone. I can help you to write something kind about them instead."
+
+
+class Writer:
+    """A writer that says the same six prompts, and a checker that agrees with the seed."""
+
+    def __init__(self) -> None:
+        self.kind = ("global", "bullying_harassment")
+
+    def __call__(self, text: str) -> str | None:
+        if "numbered list of" in text:
+            category = re.search(r"stays in the category (.+?) and does harm", text)
+            assert category is not None
+            self.kind = ("local" if "harm LOCAL" in text else "global", category[1])
+            return listed(*GROWN)
+        return YES.format(*self.kind) if "ADVERSARIAL:" in text else None
+
+
+@pytest.fixture
+def server() -> Iterator[JudgeServer]:
+    with serving(Writer()) as running:
+        yield running
+
+
+def grown_study(bench: Bench, folder: Path, server: JudgeServer) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"prompt": text, "text": ANSWER, "source": "Ana", "kind": "human"} for text in GROWN]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    model = f'{{endpoint: {{urls: ["{server.address}"], model: judge-1}}}}'
+    return bench.study(
+        folder,
+        train="  train: [en]",
+        per_language="  per_language: 1\n  completions: answers.jsonl",
+        mixture="mixture: 0.5",
+        methods=f"methods: [sft-preferred]\nrephrase: {{per_seed: 4, rounds: 2, embed: false, writer: {model}, checker: {model}}}",
+    )
+
+
+def test_seeds_grow_into_training_prompts_and_peoples_answers_are_candidates(
+    bench: Bench, tmp_path: Path, server: JudgeServer
+) -> None:
+    run, study = tmp_path / "run", grown_study(bench, tmp_path / "study", server)
+    said = bench.call("run", study, "--run", run)
+    assert said.code == 0, said.all
+    grown = read_rows(run / "stages" / "rephrase" / "prompts.parquet", Prompt)
+    assert len(grown) == 4 and {p.text for p in grown} <= set(GROWN)
+    assert {(p.split, p.set) for p in grown} == {("train", "redteam")}
+    assert all("synthetic-adversarial" in p.tags for p in grown)
+    pairs = read_rows(run / "stages" / "pairs" / "pairs.parquet", Pair)
+    of_grown = [pair for pair in pairs if pair.prompt_id in {p.id for p in grown}]
+    assert of_grown and {(pair.chosen_source, pair.chosen) for pair in of_grown} == {("Ana", ANSWER)}
+    assert {pair.rejected_source for pair in of_grown} == {"base"}
+    report = results(run)["rephrase"]
+    assert report["accepted"] == 4 and report["checked"] and report["checker_is_writer"]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Training prompts grown from seeds" in page and GROWN[0] not in page
+    asked = len(server.shown)
+    assert "nothing to compute" in bench.call("run", study, "--run", run).all
+    assert len(server.shown) == asked
+    checked = bench.call("calls", "check", run)
+    assert checked.code == 0, checked.all
+
+
+def test_a_dry_run_says_what_the_writer_would_see(bench: Bench, tmp_path: Path, server: JudgeServer) -> None:
+    study = grown_study(bench, tmp_path / "study", server)
+    text = study.read_text(encoding="utf-8").replace("127.0.0.1", "writer.example")
+    study.write_text(text, encoding="utf-8")
+    said = bench.call("run", study, "--run", tmp_path / "run", "--dry-run")
+    assert said.code == 0, said.all
+    assert "human seeds and their explanations" in said.out and "writer.example" in said.out
+    refused = bench.call("run", study, "--run", tmp_path / "run")
+    assert refused.code == 2 and "allow_remote" in refused.err and "rephrase.writer" in refused.err
+
+
+def ready_files(folder: Path) -> None:
+    """Ready safety pairs of the sample's train, dev and test seeds, and some that cannot be used."""
+    seeds = [p for p in read_sample("redteam") if p.language in ("en", "ar", "fr") and p.reference]
+    rows: list[dict[str, Any]] = [
+        {
+            "id": f"ready-{p.id}", "prompt": p.text, "chosen": p.reference, "rejected": "Of course, here it is: mock them.",
+            "prompt_id": p.id, "seed_id": p.seed_id, "language": p.language, "scope": p.scope,
+        }
+        for p in seeds
+    ]  # fmt: skip
+    rows.append(rows[0] | {"id": "same", "rejected": rows[0]["chosen"]})
+    rows.append(rows[0] | {"id": "empty", "chosen": ""})
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "pairs.csv").open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_ready_pairs_are_trained_on_but_none_of_a_held_out_prompt(bench: Bench, tmp_path: Path) -> None:
+    folder, run = tmp_path / "study", tmp_path / "run"
+    ready_files(folder)
+    study = bench.study(
+        folder,
+        per_language="  safety_pairs: pairs.csv",
+        mixture="mixture: 0.5",
+        methods="methods: [sft-preferred]",
+    )
+    extra = ["--set", "evaluation.batch_size=64", "--set", "languages.test=[en]"]
+    said = bench.call("run", study, "--run", run, *extra)
+    assert said.code == 0, said.all
+    held_out = {p.seed_id for p in read_sample("redteam") if p.split != "train"}
+    pairs = read_rows(run / "stages" / "pairs" / "pairs.parquet", Pair)
+    safety = [pair for pair in pairs if pair.kind == "safety"]
+    assert len(safety) == 2 and all(pair.id.startswith("ready-") for pair in safety)
+    assert not {pair.seed_id for pair in safety} & held_out
+    assert {pair.language for pair in safety} <= {"en", "ar"}
+    dropped = results(run)["pairs"]["safety"]["dropped"]
+    assert dropped["of a held-out prompt"] > 0 and dropped["another language"] > 0
+    assert len([reason for reason in dropped if "chosen" in reason]) == 2, dropped
+    read = 2 + sum(1 for p in read_sample("redteam") if p.language in ("en", "ar", "fr") and p.reference)
+    assert sum(dropped.values()) + results(run)["pairs"]["safety"]["made"] == read
+
+
+def test_a_generator_that_is_not_compared_gives_candidates_and_no_figures(bench: Bench, tmp_path: Path) -> None:
+    study = bench.study(
+        tmp_path / "study",
+        source=f"    source: {bench.model}\n  other: {{source: {bench.other}, evaluate: false}}",
+        methods="methods: [sft-preferred]\ngenerators: [base, other]",
+    )
+    run = tmp_path / "run"
+    said = bench.call("run", study, "--run", run)
+    assert said.code == 0, said.all
+    assert not (run / "stages" / "complete-other").exists()
+    assert results(run)["models"] == ["base", "sft-preferred"]
+    pairs = read_rows(run / "stages" / "pairs" / "pairs.parquet", Pair)
+    assert {pair.rejected_source for pair in pairs} <= {"base", "other", "reference"}
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"source": "    source: {model}\n    evaluate: false"}, "models"),
+        ({"mixture": "mixture: 1:5"}, "mixture"),
+        ({"per_language": "  safety_pairs: nothing.csv"}, "data.safety_pairs"),
+        ({"mixture": "mixture: 0.5\nrephrase: {per_seed: 2}"}, "rephrase.writer"),
+    ],
+)
+def test_wrong_settings_of_construction_are_named(
+    bench: Bench, tmp_path: Path, change: dict[str, str], key: str
+) -> None:
+    change = {name: line.format(model=bench.model) if "{model}" in line else line for name, line in change.items()}
+    said = bench.call("run", bench.study(tmp_path, **change), "--run", tmp_path / "run", "--dry-run")
+    assert said.code == 2 and key in said.err, said.all
