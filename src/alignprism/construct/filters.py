@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from unicodedata import east_asian_width
 
 import numpy as np
 
@@ -63,13 +64,17 @@ def handling_reason(prompt: Prompt) -> Why | None:
 
 
 def text_reason(prompt: Prompt, min_characters: int, max_characters: int) -> Why | None:
-    """Why a written prompt cannot be used, by its text alone; None if it can."""
+    """Why a written prompt cannot be used, by its text alone; None if it can.
+
+    Wide characters (Chinese, Japanese, Korean) count twice: they say about as much as two of an alphabet.
+    """
+    size = sum(2 if east_asian_width(character) in "WF" else 1 for character in prompt.text)
     rules: tuple[Callable[[], Why | None], ...] = (
         lambda: handling_reason(prompt),
         lambda: (REFUSED, "") if refusal(prompt.text, prompt.language) == "full" else None,
         lambda: (DEGENERATE, found.kind) if (found := degenerate(prompt.text)).degenerate else None,
-        lambda: (TOO_SHORT, str(len(prompt.text))) if len(prompt.text) < min_characters else None,
-        lambda: (TOO_LONG, str(len(prompt.text))) if len(prompt.text) > max_characters else None,
+        lambda: (TOO_SHORT, str(size)) if size < min_characters else None,
+        lambda: (TOO_LONG, str(size)) if size > max_characters else None,
         lambda: _row_reason(prompt),
     )
     return next((why for rule in rules if (why := rule()) is not None), None)

@@ -32,7 +32,9 @@ class RephraseSettings(Part):
     temperature: float = Field(default=0.9, ge=0, description="of the writer")
     top_p: float = Field(default=0.95, gt=0, le=1, description="share of probability that the writer draws from")
     max_new_tokens: int = Field(default=1024, ge=16, description="length limit of the writer's reply")
-    min_characters: int = Field(default=12, ge=1, description="shorter prompts are set aside")
+    min_characters: int = Field(
+        default=8, ge=1, description="shorter prompts are set aside (Chinese, Japanese, Korean characters count twice)"
+    )
     max_characters: int = Field(default=1000, ge=1, description="longer prompts are set aside")
     template: str | None = Field(
         default=None, description="a template file of your own for the writer; null: the shipped one"
@@ -49,7 +51,9 @@ class TwinSettings(Part):
     temperature: float = Field(default=0.7, ge=0, description="of the writer")
     top_p: float = Field(default=0.95, gt=0, le=1, description="share of probability that the writer draws from")
     max_new_tokens: int = Field(default=512, ge=16, description="length limit of the writer's reply")
-    min_characters: int = Field(default=12, ge=1, description="shorter prompts are set aside")
+    min_characters: int = Field(
+        default=8, ge=1, description="shorter prompts are set aside (Chinese, Japanese, Korean characters count twice)"
+    )
     max_characters: int = Field(default=1000, ge=1, description="longer prompts are set aside")
     template: str | None = Field(
         default=None, description="a template file of your own for the writer; null: the shipped one"
