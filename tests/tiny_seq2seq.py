@@ -1,22 +1,29 @@
-"""Tiny translation models with random weights: an NLLB that knows six languages, and a Marian of one direction.
+"""Tiny translation models with random weights: NLLB, M2M100, Marian and T5, each in the way that it names languages.
 
 ``python tiny_seq2seq.py FOLDER STORE LOG`` translates a list of texts with the NLLB in FOLDER; the tests kill it.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import sentencepiece
 import torch
+from tokenizers import processors
 from transformers import (
     M2M100Config,
     M2M100ForConditionalGeneration,
+    M2M100Tokenizer,
     MarianConfig,
     MarianMTModel,
     MarianTokenizer,
     NllbTokenizer,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from alignprism.models.protocol import Decoding, Outcome, Request, in_order
@@ -66,34 +73,68 @@ def write_taught(folder: Path) -> Path:
     starts = [tokenizer.convert_tokens_to_ids(code) for code in PHRASES]
     width = max(map(len, rows))
     wanted = [[start, *row, *[-100] * (width - len(row))] for start, row in zip(starts, rows, strict=True)]
-    asked = tokenizer([text for text in TEXTS for _ in rows], padding=True, return_tensors="pt")
-    labels = torch.tensor(wanted * len(TEXTS))
+    asked = tokenizer([text for text in TEXTS[:3] for _ in rows], padding=True, return_tensors="pt")
+    labels = torch.tensor(wanted * 3)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(400):
         loss = model(**asked, labels=labels).loss
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        if loss.item() < 0.005:
+        if loss.item() < 0.02:
             break
     model.save_pretrained(folder)
     return folder
 
 
+def write_m2m100(folder: Path) -> Path:
+    """M2M100 with the tokenizer of its own, which adds a hundred languages behind the vocabulary."""
+    _sentencepiece(folder, "source")
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "source.spm"))
+    words = ["<s>", "<pad>", "</s>", "<unk>", *(pieces.id_to_piece(n) for n in range(3, len(pieces)))]
+    (folder / "vocab.json").write_text(json.dumps({word: n for n, word in enumerate(words)}), encoding="utf-8")
+    torch.manual_seed(0)
+    config = M2M100Config(
+        vocab_size=len(words) + 108, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=100, init_std=0.8,
+        decoder_start_token_id=2,
+    )  # fmt: skip
+    M2M100ForConditionalGeneration(config).save_pretrained(folder)
+    M2M100Tokenizer(str(folder / "vocab.json"), str(folder / "source.spm")).save_pretrained(folder)
+    return folder
+
+
+def write_t5(folder: Path) -> Path:
+    """A T5, which is told in words what to do: English to French only."""
+    tokenizer = NllbTokenizer.from_pretrained(write_nllb(folder.parent / "letters")).backend_tokenizer
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=tokenizer.get_vocab_size(), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
+        decoder_start_token_id=1, pad_token_id=1, eos_token_id=2,
+        task_specific_params={"translation_en_to_fr": {"prefix": "translate English to French: "}},
+    )  # fmt: skip
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    return folder
+
+
+def _sentencepiece(folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS * 20), model_prefix=str(folder / name), vocab_size=60, model_type="char",
+        minloglevel=2, hard_vocab_limit=False,
+    )  # fmt: skip
+    (folder / f"{name}.model").rename(folder / f"{name}.spm")
+    (folder / f"{name}.vocab").unlink()
+
+
 def write_marian(folder: Path, tags: Iterable[str] = (), seed: int = 0) -> Path:
     """English to French only; with `tags` (``>>fra<<``) into what they name."""
-    import json
-
-    import sentencepiece
-
-    folder.mkdir(parents=True, exist_ok=True)
     for side in ("source", "target"):
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(TEXTS * 20), model_prefix=str(folder / side), vocab_size=60, model_type="char",
-            minloglevel=2, hard_vocab_limit=False,
-        )  # fmt: skip
-        (folder / f"{side}.model").rename(folder / f"{side}.spm")
-        (folder / f"{side}.vocab").unlink()
+        _sentencepiece(folder, side)
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "source.spm"))
     words = dict.fromkeys(["</s>", "<unk>", *tags, *(pieces.id_to_piece(n) for n in range(len(pieces))), "<pad>"])
     (folder / "vocab.json").write_text(json.dumps({word: n for n, word in enumerate(words)}), encoding="utf-8")

@@ -133,6 +133,21 @@ def test_a_model_with_tags_is_told_the_language_in_the_text(tmp_path: Path) -> N
     said(whole, "en", "sr-Latn")
 
 
+def test_m2m100_keeps_its_languages_in_a_place_of_its_own(tmp_path: Path) -> None:
+    whole = load(tiny.write_m2m100(tmp_path / "m2m"))
+    how = whole.direction("en", "hi").how
+    assert how.source == "en" and how.start == whole.tokenizer.get_lang_id("hi")
+    assert not any(text.startswith("__hi__") for text in said(whole, "en", "hi"))
+
+
+def test_t5_is_told_in_words_what_it_was_trained_for(tmp_path: Path) -> None:
+    whole = load(tiny.write_t5(tmp_path / "t5"))
+    assert whole.direction("en", "fr").how.prefix == "translate English to French: "
+    said(whole, "en", "fr")
+    with pytest.raises(InputError, match=r"not English \(en\) into Hindi \(hi\)"):
+        whole.direction("en", "hi")
+
+
 def test_a_chat_model_and_an_empty_folder_are_refused(tiny_llama: Path, tmp_path: Path) -> None:
     assert not is_seq2seq(str(tiny_llama))
     with pytest.raises(InputError, match="no encoder-decoder model"):
@@ -195,12 +210,13 @@ def test_a_killed_run_goes_on_with_the_same_translations(folder: Path, tmp_path:
 )  # fmt: skip
 def test_models_languages_are_found_by_our_codes(vocabulary: list[str], target: str, token: str) -> None:
     words = [*vocabulary, "▁the", "hi", "__init__", "<2>", "xx_Xxxx"]
-    assert token_for(target_of(target), language_tokens(words), "m").token == token
+    known = language_tokens(words, tags=token[0] in "<>")
+    assert token_for(target_of(target), known, "m").token == token
 
 
 def test_a_script_that_a_model_lacks_is_not_replaced() -> None:
     with pytest.raises(InputError, match=r"Serbian \(Cyrillic script\)"):
-        token_for("sr-Cyrl", language_tokens(["srp_Latn"]), "m")
+        token_for("sr-Cyrl", language_tokens(["srp_Latn"], tags=False), "m")
 
 
 def test_targets_are_named_by_any_label_and_once() -> None:

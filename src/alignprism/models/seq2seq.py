@@ -62,7 +62,9 @@ class Seq2SeqModel:
         self.longest: int | None = getattr(model.config, "max_position_embeddings", None)
         self._tokenizer_knows = hasattr(tokenizer, "src_lang")
         special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
-        self.tokens = language_tokens(special if self._tokenizer_knows else tokenizer.get_vocab())
+        special.update(getattr(tokenizer, "lang_code_to_token", {}).values())  # M2M100 has its languages only there
+        words = special if self._tokenizer_knows else tokenizer.get_vocab()
+        self.tokens = language_tokens(words, tags=not self._tokenizer_knows)
 
     def direction(self, source: str, target: str) -> Seq2SeqEngine:
         """The engine from `source` into `target` (see `translation_codes.target_of`).
@@ -192,7 +194,9 @@ class Seq2SeqEngine:
         stop = {ends} if isinstance(ends, int) else set(ends or ())
         end = next((place for place, token in enumerate(row) if token in stop), None)
         kept = row if end is None else row[:end]
-        text = str(tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        # M2M100's tokenizer does not take its language tokens for special ones.
+        said = kept[1:] if self.how.start is not None and kept[:1] == [self.how.start] else kept
+        text = str(tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False))
         return Written(text.strip(), len(kept), truncated=end is None)
 
 

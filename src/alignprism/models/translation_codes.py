@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from alignprism.errors import InputError
 from alignprism.languages import UnknownLanguage, find_language, language
 
-# A tag is a piece of the text that begins with it; a token is set by the tokenizer itself.
-_FORMS = (
+_TOKENS = (
     re.compile(r"(?P<label>[a-z]{2,3}_(?:[A-Z][a-z]{3}|[A-Z]{2}))"),
     re.compile(r"__(?P<label>[a-z]{2,3})__"),
+)
+_TAGS = (
     re.compile(r">>(?P<label>[a-z]{2,3}(?:_[A-Z][a-z]{3})?)<<"),
     re.compile(r"<2(?P<label>[a-z]{2,3}(?:_[A-Z][a-z]{3})?)>"),
 )
@@ -86,11 +87,15 @@ def target_name(target: str) -> str:
     return language(code_of(target)).name + (f" ({names.get(script, script)} script)" if script else "")
 
 
-def language_tokens(vocabulary: Iterable[str]) -> list[LanguageToken]:
-    """The languages that a vocabulary has tokens for, in the order of their labels."""
+def language_tokens(vocabulary: Iterable[str], *, tags: bool) -> list[LanguageToken]:
+    """The languages that a vocabulary has tokens for, in their order.
+
+    `tags`: words that are put before a text (``>>hin<<``, ``<2hi>``), not tokens that a tokenizer sets (``hin_Deva``).
+    """
     found = []
+    forms = _TAGS if tags else _TOKENS
     for token in sorted(vocabulary):
-        match = next((m for form in _FORMS if (m := form.fullmatch(token))), None)
+        match = next((m for form in forms if (m := form.fullmatch(token))), None)
         if match is None:
             continue
         try:
