@@ -51,19 +51,24 @@ class Ledger:
         """Whether every cell has its quota."""
         return all(self.taken[cell] >= wanted for cell, wanted in self.quota.items())
 
-    def next_seeds(self, variants: int) -> list[Prompt]:
-        """The seeds to ask next, each once: of every cell below its quota the least used ones, until it may be full."""
+    def next_seeds(self, variants: int) -> list[tuple[Prompt, int]]:
+        """The seeds to ask next, each once, and for how many prompts: of every cell below its quota the least used ones.
+
+        What a cell lacks is spread evenly over its seeds, so that none is left out while another gives many; at most
+        `variants` from one.
+        """
         planned = Counter(self.taken)
-        chosen: dict[str, Prompt] = {}
+        chosen: dict[str, tuple[Prompt, int]] = {}
         for cell, wanted in self.quota.items():
-            for prompt in sorted(self._in_cell[cell], key=self._use):
+            able = [p for p in self._in_cell[cell] if p.id not in chosen and self.children[p.id] < self.per_seed]
+            share = min(variants, -(-(wanted - planned[cell]) // len(able))) if able else 0
+            for prompt in sorted(able, key=self._use):
                 if planned[cell] >= wanted:
                     break
-                if prompt.id in chosen or self.children[prompt.id] >= self.per_seed:
-                    continue
-                chosen[prompt.id] = prompt
+                count = min(share, self.per_seed - self.children[prompt.id])
+                chosen[prompt.id] = prompt, count
                 for each in cells_of(prompt):
-                    planned[each] += min(variants, self.per_seed - self.children[prompt.id])
+                    planned[each] += count
         return list(chosen.values())
 
     def _use(self, prompt: Prompt) -> tuple[int, int, str]:

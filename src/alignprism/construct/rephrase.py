@@ -96,7 +96,7 @@ def first_requests(seeds: Sequence[Prompt], settings: RephraseSettings, seed: in
     ledger = Ledger(seeds, settings.per_seed, settings.quota, seed)
     examples = Examples(seeds, None, settings.diversity)
     template = writing_template("rephrase", settings.template)
-    return _commissions(ledger.next_seeds(settings.variants), examples, ledger, {}, settings, template, 0)
+    return _commissions(ledger.next_seeds(settings.variants), examples, {}, settings, template, 0)
 
 
 def decoding_of(settings: RephraseSettings, seed: int, turn: int) -> Decoding:
@@ -126,13 +126,13 @@ def new_prompt(seed: Prompt, text: str, writer: str) -> Prompt:
 
 
 def _commissions(
-    chosen: Sequence[Prompt], examples: Examples, ledger: Ledger, texts: Mapping[str, Sequence[str]],
+    chosen: Sequence[tuple[Prompt, int]], examples: Examples, texts: Mapping[str, Sequence[str]],
     settings: RephraseSettings, template: JudgeTemplate, turn: int,
 ) -> list[Commission]:  # fmt: skip
-    """What the writer is asked for in one round; a seed that lacks one prompt is asked for two, as some are set aside."""
+    """What the writer is asked for in one round; where one prompt is lacking two are asked for, as some are set aside."""
     asked = []
-    for one in chosen:
-        wanted = min(settings.variants, 2 * (settings.per_seed - ledger.children[one.id]))
+    for one, count in chosen:
+        wanted = min(settings.variants, max(2, count))
         shots = examples.of(one, settings.shots, turn) if settings.shots else []
         before = list(texts.get(one.id, ()))[-_SHOWN_BEFORE:]
         asked.append(commission(template, f"rephrase/{one.id}/{turn}", one, wanted, shots=shots, written=before))
@@ -178,8 +178,8 @@ class _Work:
         lacking = self.ledger.next_seeds(self.settings.variants)
         return "quota" if self.ledger.full() else "rounds" if lacking else "per_seed"
 
-    def _round(self, chosen: Sequence[Prompt], turn: int) -> None:
-        asked = _commissions(chosen, self.examples, self.ledger, self.texts, self.settings, self.template, turn)
+    def _round(self, chosen: Sequence[tuple[Prompt, int]], turn: int) -> None:
+        asked = _commissions(chosen, self.examples, self.texts, self.settings, self.template, turn)
         self.ledger.asked.update(one.seed.id for one in asked)
         make = partial(new_prompt, writer=self.sifting.writer.name)
         found = self.sifting.written(asked, decoding_of(self.settings, self.seed, turn), make, self._rule)
