@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from alignprism.construct.pairing import PairsStopped
 from alignprism.errors import InputError
 from alignprism.judging.protocol import HarmVerdict, Item
 from alignprism.models.protocol import Progress
-from alignprism.rows import Pair, write_rows
+from alignprism.rows import Pair, read_rows, write_rows
 
 GOOD = {"prompt": "Q", "chosen": "good", "rejected": "bad", "language": "en"}
 FORBIDDEN = "In which year was the treaty against chemical weapons signed?"
@@ -60,6 +61,16 @@ def test_our_own_tables_and_folders_come_back_whole(tmp_path: Path) -> None:
     write_rows(tmp_path / "pairs.parquet", [rich], Pair)
     assert read_pairs(tmp_path / "pairs.parquet", "safety").pairs == [rich]
     assert read_pairs(tmp_path, "safety").pairs == [rich]
+
+
+def test_a_table_from_before_pairs_had_provenance_is_read(tmp_path: Path) -> None:
+    (pair,) = read_pairs(jsonl(tmp_path / "p.jsonl", [GOOD]), "safety").pairs
+    write_rows(tmp_path / "new.parquet", [pair], Pair)
+    table = pq.read_table(tmp_path / "new.parquet")
+    first = table.column_names.index("random_side")
+    pq.write_table(table.select(table.column_names[: first + 1]), tmp_path / "old.parquet")
+    assert read_pairs(tmp_path / "old.parquet", "safety").pairs == [pair]
+    assert read_rows(tmp_path / "old.parquet", Pair) == [pair]
 
 
 def test_a_file_without_one_usable_pair_is_wrong_input_that_names_the_first_row(tmp_path: Path) -> None:
