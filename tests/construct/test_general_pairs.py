@@ -95,8 +95,8 @@ def test_equal_answers_are_no_pair_whatever_the_rule() -> None:
     ("answer", "reason"),
     [
         (Line("", failure="timeout"), "no completion: timeout"),
-        ("  ", "no completion: empty"),
-        (Line("", filtered=True), "no completion: withheld by the provider"),
+        ("  ", "completion empty"),
+        (Line("", filtered=True), "completion withheld by the provider"),
         (Line(LONG, truncated=True), "chosen cut at the length limit"),
         (
             "Boil some water in a pot and put the egg in for eight minutes, then cool it down.",
@@ -127,6 +127,12 @@ def test_an_unreadable_judge_makes_no_pair() -> None:
     assert set(reasons(found).values()) == {"undecidable"}
     assert all("egg" not in row.detail for row in found.set_aside)
     assert found.report["by language"]["hi"]["undecidable"] == 3
+
+
+def test_a_judge_that_gives_no_reply_is_told_from_one_that_cannot_be_read() -> None:
+    found = made_by(Bench(judge=lambda request, sample: Line("", failure="timeout")))
+    assert set(reasons(found).values()) == {"no verdict: timeout"}
+    assert found.report["by language"]["hi"]["undecidable"] == 0
 
 
 @pytest.mark.parametrize("stage", ["answers", "judge"])

@@ -125,7 +125,7 @@ def test_what_is_no_translation_is_a_row_with_its_reason() -> None:
     assert {name: one.reason for name, one in found.items() if isinstance(one, NotTranslated)} == {
         "cut": "cut at the length limit",
         "failed": "no answer: timeout",
-        "withheld": "no answer: withheld by the provider's content filter",
+        "withheld": "withheld by the provider's content filter",
         "declined": "translator declined",
     }
 

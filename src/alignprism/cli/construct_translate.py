@@ -270,7 +270,9 @@ def _finish(out: Path, made: int, aside: Sequence[SetAside], what: str) -> None:
     for reason, count in Counter(row.reason for row in aside).most_common(8):
         _say(f"set aside: {count} ({reason})")
     _say(f"{out}: {made} {what}; {len(aside)} set aside")
-    lost = sum("no answer: " in row.reason or row.reason.startswith("no completion: ") for row in aside)
+    lost = sum(
+        "no answer: " in row.reason or row.reason.startswith(("no completion: ", "no verdict: ")) for row in aside
+    )
     if lost:
         raise Failure(f"{lost} rows got no answer; remove {out} and run the same command: only they are asked again")
     if not made:

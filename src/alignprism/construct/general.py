@@ -26,6 +26,7 @@ from alignprism.rows import Comparison, Pair, Prompt, content_id
 from alignprism.statistics import rate
 
 TRANSLATED, REGENERATED = "translated", "regenerated"
+_NO_REPLY = "no reply: "  # what the reason of a judge that did not answer begins with (`judging.asking.no_reply`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ def _answered(prompt: Prompt, outcome: Outcome) -> _Row:
     if isinstance(outcome, Failed):
         return _Row(prompt, reason=f"no completion: {outcome.reason}", detail=outcome.detail)
     if not outcome.text.strip():
-        return _Row(prompt, reason="no completion: " + ("withheld by the provider" if outcome.filtered else "empty"))
+        return _Row(prompt, reason="completion withheld by the provider" if outcome.filtered else "completion empty")
     return _Row(prompt, outcome)
 
 
@@ -138,8 +139,7 @@ def _compared(rows: Sequence[_Row], judge: PairwiseJudge, settings: GeneralSetti
     """What the judge says of both answers, in both orders; ties go where the settings send them."""
     matchups = [_matchup(row.prompt, row.answer) for row in rows if row.answer is not None]
     found = list(judge.compare(matchups, bar(f"comparisons by {judge.name}", len(matchups))))
-    # A judge's reason says "no reply: over budget (...)"; see `alignprism.judging.asking.no_reply`.
-    refuse_unfinished([one.reason.replace("no reply", "no answer").partition(" (")[0] for one in found], "comparisons")
+    refuse_unfinished([one.reason.replace(_NO_REPLY, "no answer: ").partition(" (")[0] for one in found], "comparisons")
     both = iter(zip(found[::2], found[1::2], strict=True))
     return [_decided(row, *next(both), settings) if row.answer is not None else row for row in rows]
 
@@ -156,7 +156,9 @@ def _decided(row: _Row, ab: Comparison, ba: Comparison, settings: GeneralSetting
     both = combine(ab, ba)
     if both.preferred == "undecidable":
         why = next(order.reason for order in (ab, ba) if order.preferred == "undecidable")
-        return replace(row, reason="undecidable", detail=_kind_of(why))
+        if why.startswith(_NO_REPLY):
+            return replace(row, reason=f"no verdict: {why.removeprefix(_NO_REPLY).partition(' (')[0]}")
+        return replace(row, reason="undecidable", detail=why if why.startswith("unparsable") else "")
     if not both.asked:
         return replace(row, reason="identical answers", preferred="tie")
     if both.preferred != "tie":
@@ -165,11 +167,6 @@ def _decided(row: _Row, ab: Comparison, ba: Comparison, settings: GeneralSetting
     if row.by_rule:
         return row
     return replace(row, reason="tie: the orders contradict each other" if both.flipped else "tie")
-
-
-def _kind_of(reason: str) -> str:
-    """What went wrong with a comparison, without the judge's own words, which may repeat what it judged."""
-    return reason if reason.startswith(("no reply", "unparsable")) else ""
 
 
 def planned_comparisons(prompts: Sequence[Prompt], targets: Sequence[str]) -> list[Matchup]:

@@ -282,7 +282,7 @@ def _problem(text: Text, outcome: Outcome) -> NotTranslated | None:
     if isinstance(outcome, Failed):
         return NotTranslated(text.id, text.target, f"no answer: {outcome.reason}", outcome.detail)
     if no_reply(outcome):
-        return NotTranslated(text.id, text.target, "no answer: withheld by the provider's content filter")
+        return NotTranslated(text.id, text.target, "withheld by the provider's content filter")
     if not outcome.text.strip():
         return NotTranslated(text.id, text.target, "empty")
     if outcome.truncated:
