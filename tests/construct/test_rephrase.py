@@ -107,6 +107,13 @@ def test_quotas_hold_in_every_cell_and_least_used_seeds_are_asked_first() -> Non
     assert max(children.values()) <= 4 and len(children) >= 4
 
 
+def test_a_writer_that_gives_more_than_asked_crowds_no_seed_out() -> None:
+    seeds = [seed(n) for n in range(8)]
+    many = engine("w", lambda request, sample: listed(*(invented(request.id, n) for n in range(9))))
+    found = run(seeds, many, settings=SETTINGS.model_copy(update={"quota": 8}))
+    assert found.stopped == "quota" and found.report["seeds_without_prompts"] == []
+
+
 def test_every_round_asks_anew_and_shows_what_was_made_already() -> None:
     prompts: list[str] = []
 

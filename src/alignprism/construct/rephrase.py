@@ -183,7 +183,7 @@ class _Work:
         self.ledger.asked.update(one.seed.id for one in asked)
         make = partial(new_prompt, writer=self.sifting.writer.name)
         found = self.sifting.written(asked, decoding_of(self.settings, self.seed, turn), make, self._rule)
-        for prompt, seed in self.sifting.checked(self._apart(found), adversarial_reason, self._room):
+        for prompt, seed in self.sifting.checked(_in_turn(self._apart(found)), adversarial_reason, self._room):
             self.texts.setdefault(seed.id, []).append(prompt.text)
 
     def _rule(self, prompt: Prompt) -> Why | None:
@@ -236,3 +236,13 @@ class _Work:
             "seeds_without_prompts": [seed.id for seed in self.seeds if not self.ledger.children[seed.id]],
             "not_compared_across_languages": uncompared(self.seeds, self.held_out, self.settings.embed),
         }
+
+
+def _in_turn(found: Sequence[Written]) -> list[Written]:
+    """The first prompt of every seed, then the second of each: a writer that gives too many crowds no seed out."""
+    before: Counter[str] = Counter()
+    ranked = []
+    for one in found:
+        ranked.append((before[one[1].id], one))
+        before[one[1].id] += 1
+    return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
