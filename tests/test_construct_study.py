@@ -7,12 +7,14 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny_model import Bench, results
 
+from alignprism.judging.head import Head, head_bytes, prompt_digest
 from alignprism.prompts.read import read_sample
 from alignprism.rows import Pair, Prompt, read_rows
 
@@ -170,3 +172,31 @@ def test_wrong_settings_of_construction_are_named(
     change = {name: line.format(model=bench.model) if "{model}" in line else line for name, line in change.items()}
     said = bench.call("run", bench.study(tmp_path, **change), "--run", tmp_path / "run", "--dry-run")
     assert said.code == 2 and key in said.err, said.all
+
+
+def test_prompts_that_a_judge_was_trained_on_are_refused_or_dropped_and_counted(bench: Bench, tmp_path: Path) -> None:
+    prompts = [p for p in read_sample("redteam") if p.language == "en"]
+    known = next(p for p in prompts if p.split == "test")
+    head = Head.load("e5-harm-v1")
+    folder = tmp_path / "study"
+    (folder / "head").mkdir(parents=True)
+    digests = head.training_prompt_digests | {prompt_digest(known.text)}
+    (folder / "head" / "head.npz").write_bytes(head_bytes(replace(head.recipe, name="knows one"), head.linear, digests))
+    study = bench.study(
+        folder,
+        train="  train: [en]",
+        test="  test: [en]",
+        per_language="  per_language: 40",
+        evaluation=f"  evaluation: {folder / 'head'}",
+        methods="methods: []\ngenerators: []",
+        source=f"    source: {bench.model}\n  other: {{source: {bench.other}}}",
+    )
+    refused = bench.call("run", study, "--run", tmp_path / "run")
+    assert refused.code == 2 and "known_to_judges: drop" in refused.err and known.id in refused.err, refused.all
+    said = bench.call("run", study, "--run", tmp_path / "run", "--set", "data.known_to_judges=drop")
+    assert said.code == 0, said.all
+    kept = read_rows(tmp_path / "run" / "stages" / "prompts" / "prompts.parquet", Prompt)
+    assert known.id not in {p.id for p in kept}
+    assert [row["id"] for row in results(tmp_path / "run")["set_aside"]] == [known.id]
+    warnings = results(tmp_path / "run")["headline"]["warnings"]
+    assert any("was trained on it: 1" in warning["text"] for warning in warnings)

@@ -86,7 +86,7 @@ def test_a_forbidden_prompt_is_set_aside_and_counted(own: tuple[Path, Said]) -> 
         "filtered-train": "filter: mass-casualty weapon",
         "filtered-test": "filter: mass-casualty weapon",
     }
-    assert "4 prompts were set aside by the handling rules" in said.out
+    assert "4 prompts were set aside" in said.out
     document = json.loads((run / "results.json").read_text(encoding="utf-8"))
     assert "handling" in [warning["kind"] for warning in document["headline"]["warnings"]]
 

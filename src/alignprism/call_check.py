@@ -117,8 +117,8 @@ def _compare(found: Sequence[tuple[str, str, list[Unit], set[tuple[Hashable, ...
     for place, by, units, expected in found:
         used.update(key for unit in units for key in unit.calls)
         parts.append(_part(place, by, units, expected, status, asked))
-    by = {key: purposes.get(key, ("unknown", "unknown")) for key, reason in status.items() if not reason}
-    unused = Counter(who for key, who in by.items() if key not in used and who[0] not in _PROMPT_MAKING)
+    made_for = {key: purposes.get(key, ("unknown", "unknown")) for key, reason in status.items() if not reason}
+    unused = Counter(who for key, who in made_for.items() if key not in used and who[0] not in _PROMPT_MAKING)
     several = {digest: names for digest, names in served.items() if len(names) > 1}
     failures = sum(1 for reason in status.values() if reason)
     purged = sum(1 for reason in status.values() if reason == "purged")

@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from alignprism import stages
 from alignprism.identities import NOT_ASKED, NOT_FETCHED, model_digests
-from alignprism.judging.head import Head, prompt_digest
-from alignprism.judging.settings import JudgeSettings
+from alignprism.judging.head import Head
 from alignprism.labels.store import labels_digest
 from alignprism.layout import Plan, Stage, all_stages, figure_stages
 from alignprism.models.embedded import describe, embedded
@@ -27,7 +26,6 @@ from alignprism.models.identity import weights_digest
 from alignprism.models.settings import ModelSettings
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
 from alignprism.models.tally import Tally
-from alignprism.prompts.select import select_prompts
 from alignprism.rows import Comparison, Completion, Prompt, Verdict, content_id, read_rows, write_atomic
 from alignprism.run_folder import RunFolder, open_run, read_manifest
 from alignprism.study import Study, StudyError, dump, load
@@ -88,8 +86,7 @@ def plan(
     """
     if not dry_run:
         check_remote(study)
-    prompts, _ = select_prompts(study)
-    _refuse_trained_judges(study, prompts)
+    prompts, _ = stages.study_prompts(study)
     run = open_run(folder, create=not dry_run)
     missing = missing_models(study, cache) if dry_run else []
     models = {
@@ -175,34 +172,8 @@ def _shared_roles(
     return found
 
 
-def _heads(study: Study) -> list[tuple[str, str]]:
-    """Every judge head of a study, members of ensembles included, with its role."""
-
-    def inside(judge: JudgeSettings) -> Iterator[str]:
-        if judge.kind == "head":
-            yield judge.head
-        elif judge.kind == "ensemble":
-            for member in judge.members:
-                yield from inside(member)
-
-    roles: list[Literal["preference", "evaluation"]] = ["preference", "evaluation"] if study.methods else ["evaluation"]
-    return [(role, head) for role in roles for head in inside(study.judges.as_settings(role))]
-
-
 def _encoders(study: Study) -> dict[str, str]:
-    return {name: Head.load(name).family for _, name in _heads(study)}
-
-
-def _refuse_trained_judges(study: Study, prompts: Sequence[Prompt]) -> None:
-    """A judge that was trained on a prompt of the study knows the answer: refuse it."""
-    for role, name in _heads(study):
-        head = Head.load(name)
-        seen = [p.id for p in prompts if prompt_digest(p.text) in head.training_prompt_digests]
-        if seen:
-            raise StudyError(
-                f"judges.{role}: {name!r} was trained on {len(seen)} prompts of this study (the first: "
-                f"{seen[0]!r}); name another judge, or take the prompts out"
-            )
+    return {name: Head.load(name).family for _, name in stages.heads_of(study)}
 
 
 def missing_models(study: Study, cache: Path) -> list[str]:

@@ -174,3 +174,13 @@ def test_splits_are_drawn_in_the_documented_shares() -> None:
 def test_a_default_split_is_used_only_where_the_row_has_none(tmp_path: Path) -> None:
     rows = [{"text": "a", "language": "en", "split": "train"}, {"text": "b", "language": "en"}]
     assert [p.split for p in read_file(jsonl(tmp_path / "a.jsonl", *rows), "redteam", "test")] == ["train", "test"]
+
+
+def test_rows_say_which_set_they_are_of(tmp_path: Path) -> None:
+    rows = [{"text": f"Hello {name}", "language": "en", "set": name} for name in ("redteam", "general", "translated")]
+    file = jsonl(tmp_path / "a.jsonl", *rows, {"text": "Hello", "language": "en"})
+    assert [p.text for p in read_file(file, "redteam")] == ["Hello redteam", "Hello"]
+    (parallel, _) = read_file(file, "redteam", rows_of="translated")
+    assert (parallel.text, parallel.set) == ("Hello translated", "redteam")
+    with pytest.raises(RowError, match="'benign'.*1 of set 'redteam'"):
+        read_file(jsonl(tmp_path / "b.jsonl", *rows), "benign")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -18,7 +19,7 @@ from alignprism.rows import CATEGORIES, Prompt, RowError, Split, content_id
 SAMPLE_LICENCE = "Apache-2.0"
 SAMPLE_SOURCE = "alignprism sample (model-written demonstration data)"
 COLUMNS = (
-    "id, text (or prompt), language, split, seed_id, scope, categories, cultures, locale, reference (or response), "
+    "id, text (or prompt), language, set, split, seed_id, scope, categories, cultures, locale, reference (or response), "
     "explanation, literal_translation, semantic_translation, source, licence, redistribute, tags"
 )
 
@@ -105,18 +106,35 @@ def _sample_common(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_file(path: Path, prompt_set: str, default_split: Split | None = None) -> list[Prompt]:
+def read_file(
+    path: Path, prompt_set: str, default_split: Split | None = None, rows_of: str | None = None
+) -> list[Prompt]:
     """Read prompts from a JSONL, CSV or Parquet file.
 
     ``text`` (or ``prompt``) and ``language`` are needed; the other columns are optional. Without ``split`` a row gets
-    `default_split`, or one drawn from the hash of its seed, which stays the same when rows are added.
+    `default_split`, or one drawn from the hash of its seed, which stays the same when rows are added. Where rows say which
+    ``set`` they are of, those of `rows_of` are read (None: of `prompt_set`), as prompts of `prompt_set`.
 
     Raises
     ------
     RowError
         naming file, row and column.
     """
-    rows = [_prompt_of(record, prompt_set, default_split, f"{path}: row {n}") for n, record in read_records(path)]
+    wanted = rows_of or prompt_set
+    others: Counter[str] = Counter()
+    rows = []
+    for number, record in read_records(path):
+        named = optional_text(record, "set") or wanted
+        if named == wanted:
+            rows.append(_prompt_of(record, prompt_set, default_split, f"{path}: row {number}"))
+        else:
+            others[named] += 1
+    if not rows and others:
+        listed = ", ".join(f"{count} of set {name!r}" for name, count in others.most_common())
+        raise RowError(
+            f"{path}: no row is of set {wanted!r} (column set: {listed}); name the file under data.KEY of its set, or say "
+            "data.redteam_set: translated where a parallel set holds the red-team prompts"
+        )
     if not rows:
         raise RowError(f"{path}: holds no rows; columns read: {COLUMNS}")
     return rows

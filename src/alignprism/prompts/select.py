@@ -22,16 +22,7 @@ def select_prompts(study: Study) -> tuple[list[Prompt], list[SetAside]]:
     RowError
         a file is wrong, a split leaks into another, or a tested language has no red-team prompt.
     """
-    languages = set(study.languages.train) | set(study.languages.test)
-    training = bool(study.methods) or any(entry.ift == "train" for entry in study.models.values())
-    prompts: list[Prompt] = []
-    for prompt_set in PROMPT_SETS:
-        source = getattr(study.data, prompt_set)
-        if source is None:
-            continue
-        rows = read_sample(prompt_set) if source == SAMPLE else _own_rows(Path(source), prompt_set, training)
-        prompts += [row for row in rows if row.language in languages]
-    kept, out = set_aside(_limited(prompts, study.data.per_language))
+    kept, out = set_aside(_limited(all_prompts(study), study.data.per_language))
     check_leaks(kept)
     tested = {p.language for p in kept if p.set == "redteam" and p.split == "test"}
     missing = [code for code in study.languages.test if code not in tested]
@@ -42,8 +33,29 @@ def select_prompts(study: Study) -> tuple[list[Prompt], list[SetAside]]:
     return kept, out
 
 
-def _own_rows(path: Path, prompt_set: str, training: bool) -> list[Prompt]:
-    return read_file(path, prompt_set, None if training else "test")
+def all_prompts(study: Study) -> list[Prompt]:
+    """Every prompt of a study's files in its languages, before any limit.
+
+    Raises
+    ------
+    RowError
+        a file is wrong.
+    """
+    languages = set(study.languages.train) | set(study.languages.test)
+    training = bool(study.methods) or any(entry.ift == "train" for entry in study.models.values())
+    prompts: list[Prompt] = []
+    for prompt_set in PROMPT_SETS:
+        source = getattr(study.data, prompt_set)
+        if source is None:
+            continue
+        rows = read_sample(prompt_set) if source == SAMPLE else _own_rows(study, Path(source), prompt_set, training)
+        prompts += [row for row in rows if row.language in languages]
+    return prompts
+
+
+def _own_rows(study: Study, path: Path, prompt_set: str, training: bool) -> list[Prompt]:
+    rows_of = study.data.redteam_set if prompt_set == "redteam" else None
+    return read_file(path, prompt_set, None if training else "test", rows_of)
 
 
 def _limited(prompts: list[Prompt], limit: int | None) -> list[Prompt]:

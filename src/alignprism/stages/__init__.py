@@ -14,7 +14,7 @@ from alignprism.stages.context import (
     training_prompts,
     training_settings,
 )
-from alignprism.stages.data import make_pairs, sample_candidates, write_prompts
+from alignprism.stages.data import make_pairs, sample_candidates
 from alignprism.stages.engines import taught_name
 from alignprism.stages.estimate import (
     DECODE_TOKENS_PER_SECOND,
@@ -29,7 +29,8 @@ from alignprism.stages.estimate import (
     sent_to_pairwise,
 )
 from alignprism.stages.evaluate import complete, judge_as_preferred, judge_completions, test_decoding
-from alignprism.stages.judges import JudgeEntry, judge_entry, pairwise_entry
+from alignprism.stages.judges import JudgeEntry, heads_of, judge_entry, pairwise_entry
+from alignprism.stages.prompts import study_prompts, write_prompts
 from alignprism.stages.rephrase import grow_seeds, seeds_of, sent_to_writer
 from alignprism.stages.results import write_report, write_results
 from alignprism.stages.train import merge_cell, teach, train_cell
@@ -55,6 +56,7 @@ __all__ = [
     "evaluated_models",
     "evaluated_prompts",
     "grow_seeds",
+    "heads_of",
     "judge_as_preferred",
     "judge_completions",
     "judge_entry",
@@ -69,6 +71,7 @@ __all__ = [
     "sent_to_pairwise",
     "sent_to_writer",
     "sentences_of",
+    "study_prompts",
     "taught_name",
     "teach",
     "test_decoding",

@@ -1,11 +1,11 @@
-"""Stages before training: prompts, candidates, pairs."""
+"""Stages before training: candidates and pairs."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from alignprism.construct.prefer import Made, RankedBy, general_pairs
 from alignprism.construct.ranking import Compared, n_meetings
 from alignprism.models.local import load_tokenizer
 from alignprism.models.protocol import Decoding, Request
-from alignprism.prompts.select import select_prompts
 from alignprism.rows import Comparison, Completion, Pair, Prompt, write_atomic
 from alignprism.stages.context import Context, arm_stage, arm_study, training_prompts
 from alignprism.stages.engines import answers_of, engine, local_engine, start_of
@@ -29,17 +28,6 @@ def write_json(path: Path, content: object) -> Path:
     """Write JSON whole or not at all; returns the path."""
     write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True).encode())
     return path
-
-
-def write_prompts(context: Context) -> list[Path]:
-    """Stage ``prompts``: the study's prompts, and those that the handling rules keep out (ids and reasons only)."""
-    prompts, aside = select_prompts(context.study)
-    if aside:
-        context.say(f"{len(aside)} prompts were set aside by the handling rules (see stages/prompts/set_aside.json)")
-    return [
-        context.write("prompts", "prompts.parquet", prompts, Prompt),
-        write_json(context.run.stage_folder("prompts") / "set_aside.json", [asdict(row) for row in aside]),
-    ]
 
 
 def sample_candidates(context: Context, arm: str = "") -> list[Path]:
@@ -83,7 +71,10 @@ def make_pairs(context: Context, arm: str = "") -> list[Path]:
         advance = context.progress("judging candidates", answers)
         judged = judge_candidates(prompts, written, judge, advance, likelihoods)
         ranked_by = RankedBy(judge.name, judge.digest)
-        ready: dict[Kind, Made] = {kind: ready_pairs(context, study, kind, judge) for kind in ready_kinds(study)}
+        ready: dict[Kind, Made] = {
+            kind: ready_pairs(context, study, kind, judge, partial(_within_limit, context))
+            for kind in ready_kinds(study)
+        }
     made_safety, compared = (
         (ready["safety"], None) if "safety" in ready else _ranked(context, safety, judged.candidates, ranked_by)
     )
@@ -126,17 +117,19 @@ def _in_scope(context: Context, made: Made) -> Made:
     return kept(own, even, "more than the other scope has")
 
 
-def _fitting(context: Context, made: Made) -> Made:
-    """Without the pairs that a side of would be cut in training, and those that make one side longer, if that is asked.
-
-    They are dropped here, so that the mixture stays what it says.
-    """
-    training, settings = context.study.training, context.study.pairs
+def _within_limit(context: Context, made: Made) -> Made:
+    """Without the pairs that a side of would be cut in training: they are dropped here, so that the mixture stays what it says."""
+    training = context.study.training
     tokenizer = load_tokenizer(start_of(context, context.study.baseline))
     examples, _ = make_examples(texts_of_pairs(made.pairs), tokenizer, training.max_tokens, training.over_limit)
     names = {example.pair_id for example in examples}
     fitting = [pair for pair in made.pairs if pair.id in names]
-    made = kept(made, fitting, f"over {training.max_tokens} tokens a side")
+    return kept(made, fitting, f"over {training.max_tokens} tokens a side")
+
+
+def _fitting(context: Context, made: Made) -> Made:
+    """Without the pairs that are too long, and those that make one side longer, if that is asked."""
+    made, settings = _within_limit(context, made), context.study.pairs
     return length_matched(made, settings.length_tolerance, context.study.seed) if settings.match_lengths else made
 
 

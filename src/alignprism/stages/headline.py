@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -63,11 +64,17 @@ def warnings(
         *_unanswered(rows, settings),
         *_unread(rows, settings),
         *(
-            [{"kind": "handling", "text": f"{len(aside)} prompts were set aside by the handling rules and not used"}]
+            [{"kind": "handling", "text": f"{len(aside)} prompts were set aside and not used ({_reasons(aside)})"}]
             if aside
             else []
         ),
     ]
+
+
+def _reasons(aside: Sequence[Mapping[str, str]]) -> str:
+    """Counts of rules against a prompt and of judges that know it, the rules under one name."""
+    kinds = Counter(row["reason"] if row["reason"].startswith("judge ") else "handling rules" for row in aside)
+    return ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
 
 
 def _side_effects(rows: Sequence[Figure], settings: Settings) -> Iterator[Warning]:

@@ -26,6 +26,7 @@ from alignprism.models.settings import ModelSettings
 from alignprism.rows import Prompt, content_id, file_digest
 from alignprism.stages.context import Context
 from alignprism.stages.engines import call_store, opened
+from alignprism.study import Study
 
 Role = Literal["preference", "evaluation"]
 EVEN = 0.5
@@ -117,6 +118,25 @@ def _templates_digest() -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in (".jinja", ".yaml"))
     listed = [f"{path.relative_to(folder)} {file_digest(path)}" for path in files]
     return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+
+
+def heads_of(study: Study) -> list[tuple[Role, str]]:
+    """Every judge head of a study, members of ensembles included, with its role; without methods nothing is preferred."""
+
+    def inside(judge: JudgeSettings) -> Iterator[str]:
+        if judge.kind == "head":
+            yield judge.head
+        elif judge.kind == "ensemble":
+            for member in judge.members:
+                yield from inside(member)
+
+    roles: list[Role] = ["preference", "evaluation"] if study.methods else ["evaluation"]
+    return [(role, head) for role in roles for head in inside(study.judges.as_settings(role))]
+
+
+def known_to_judges(study: Study) -> dict[str, str]:
+    """Digests of the prompts that heads of the study were trained on, with the head's name."""
+    return {digest: name for _, name in heads_of(study) for digest in Head.load(name).training_prompt_digests}
 
 
 def threshold_of(settings: JudgeSettings) -> float:

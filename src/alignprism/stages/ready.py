@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -14,9 +14,12 @@ from alignprism.construct.output import SetAside
 from alignprism.construct.pair_inputs import read_pairs, refuse_harmful
 from alignprism.construct.pairing import refuse_unasked
 from alignprism.construct.prefer import Made
+from alignprism.judging.head import prompt_digest
 from alignprism.judging.protocol import HarmJudge
+from alignprism.prompts.select import all_prompts
 from alignprism.rows import Pair, Prompt, content_id
 from alignprism.stages.context import Context, tried
+from alignprism.stages.judges import known_to_judges
 from alignprism.study import Study
 
 HELD_OUT = "of a held-out prompt"
@@ -30,11 +33,14 @@ def ready_kinds(study: Study) -> list[Kind]:
     return [kind for kind in KINDS if files[kind] is not None and tried(study)[kind]]
 
 
-def ready_pairs(context: Context, study: Study, kind: Kind, judge: HarmJudge) -> Made:
+def ready_pairs(
+    context: Context, study: Study, kind: Kind, judge: HarmJudge, within_limit: Callable[[Made], Made]
+) -> Made:
     """The pairs of ``data.safety_pairs`` or ``data.general_pairs`` that may be trained on; the others with their reason.
 
     No pair of a dev or test prompt, or nearly one, is among them. Safety pairs are shown to the preference judge: a chosen
-    side that it calls harmful, or cannot decide on, is refused.
+    side that it calls harmful, or cannot decide on, is refused. No more are tried than the mixture needs, of those that are
+    `within_limit` of length.
 
     Raises
     ------
@@ -47,14 +53,20 @@ def ready_pairs(context: Context, study: Study, kind: Kind, judge: HarmJudge) ->
     assert file is not None
     found = read_pairs(Path(file), kind)
     aside = list(found.set_aside)
-    held_out = _HeldOut([prompt for prompt in context.prompts() if prompt.split != "train"])
+    # Those that `data.per_language` leaves out are held out as well: a later study may test on them.
+    held_out = _HeldOut([prompt for prompt in all_prompts(study) if prompt.split != "train"])
+    known = known_to_judges(study)
     usable: list[Pair] = []
     for pair in found.pairs:
         reason = held_out.reason(pair) if pair.language in study.languages.train else "another language"
+        if reason is None and (head := known.get(prompt_digest(pair.prompt))) is not None:
+            reason = f"judge {head} was trained on its prompt"
         if reason is None:
             usable.append(pair)
         else:
             aside.append(SetAside(pair.id, reason))
+    fitting = within_limit(Made(usable, aside))
+    usable, aside = fitting.pairs, fitting.set_aside
     drawn = evenly(usable, tried(study)[kind], study.seed)
     names = {pair.id for pair in drawn}
     aside += [SetAside(pair.id, SPARE) for pair in usable if pair.id not in names]

@@ -168,7 +168,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Study:
 
 def _with_absolute_files(study: Study, path: Path, text: str) -> Study:
     """The study with every file it names looked up beside it."""
-    data = {key: value for key, value in study.data.model_dump().items() if isinstance(value, str)}
+    data = {
+        key: value
+        for key, value in study.data.model_dump(exclude={"redteam_set", "known_to_judges"}).items()
+        if isinstance(value, str)
+    }
     sampled = ("redteam", "translated", "benign", "general")
     evaluation = study.evaluation
     tables = "a .jsonl, .csv or .parquet file"

@@ -66,6 +66,10 @@ class Data(Part):
     """Where prompts come from: `sample` (inside the package), a JSONL, CSV or Parquet file, or null for none."""
 
     redteam: str = Field(default=SAMPLE, description="red-team prompts: `sample` or a file")
+    redteam_set: Literal["redteam", "translated"] = Field(
+        default="redteam",
+        description="which rows of a file with a column `set` are the red-team prompts; `translated` for parallel sets",
+    )
     translated: str | None = Field(
         default=SAMPLE,
         description="the same English prompts in every language, reported apart; `sample`, a file or null",
@@ -82,6 +86,10 @@ class Data(Part):
     completions: str | None = Field(
         default=None,
         description="a file of answers that people or other models wrote, as candidates beside the generators'",
+    )
+    known_to_judges: Literal["refuse", "drop"] = Field(
+        default="refuse",
+        description="prompts that a head of `judges` was trained on: refuse the study, or drop and count them",
     )
     per_language: int | None = Field(
         default=None, ge=1, description="use at most this many prompts per set, split and language (null: all)"
