@@ -227,7 +227,7 @@ def test_a_killed_run_goes_on_and_pays_for_nothing_twice(tmp_path: Path) -> None
         ]  # fmt: skip
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline and (not log.exists() or len(log.read_text().splitlines()) < 12):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
@@ -238,7 +238,7 @@ def test_a_killed_run_goes_on_and_pays_for_nothing_twice(tmp_path: Path) -> None
         assert 0 < kept < 60
         time.sleep(0.5)  # what was in flight ends at the server
         before = len(log.read_text().splitlines())
-        again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=90)
+        again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
         # The server's replies are no lists, so nothing is accepted; every call is accounted for all the same.
         assert again.returncode == 1 and "nothing was accepted" in again.stderr
         assert len(log.read_text().splitlines()) - before == 60 - kept
