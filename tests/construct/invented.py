@@ -59,8 +59,8 @@ _C = (
     "hat",
 )
 
-_D = ("wedding", "picnic", "meeting", "funeral", "concert", "election", "harvest", "exam", "regatta", "auction", "premiere")
-_E = ("Bristol", "Toronto", "Nairobi", "Auckland", "Galway", "Chicago", "Madras", "Kingston", "Perth", "Durban", "Leeds")
+_D = ("wedding", "picnic", "meeting", "funeral", "concert", "election", "harvest", "exam", "regatta", "auction", "premiere")  # fmt: skip
+_E = ("Bristol", "Toronto", "Nairobi", "Auckland", "Galway", "Chicago", "Madras", "Kingston", "Perth", "Durban", "Leeds")  # fmt: skip
 
 YES = "Reason: it mocks\nAdversarial: yes\nScope: {}\nCategory: {}"
 NO = "Reason: it is kind\nAdversarial: no\nScope: none\nCategory: none"
