@@ -200,3 +200,34 @@ def test_prompts_that_a_judge_was_trained_on_are_refused_or_dropped_and_counted(
     assert [row["id"] for row in results(tmp_path / "run")["set_aside"]] == [known.id]
     warnings = results(tmp_path / "run")["headline"]["warnings"]
     assert any("was trained on it: 1" in warning["text"] for warning in warnings)
+
+
+def prefer_longer(text: str) -> str | None:
+    """A pairwise judge that prefers the longer answer, wherever it stands."""
+    if "Preferred: Answer (A)" not in text:
+        return None
+    first, second = (part.split("<<<END OF", 1)[0] for part in text.split("<<<ANSWER (", 2)[1:])
+    return f"Comparison: length\nPreferred: Answer ({'A' if len(first) > len(second) else 'B'})"
+
+
+def test_pairs_ranked_by_comparisons_name_their_judge_and_follow_it(bench: Bench, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with serving(prefer_longer) as server:
+        model = f'{{endpoint: {{urls: ["{server.address}"], model: judge-1}}}}'
+        study = bench.study(
+            tmp_path / "study",
+            candidates="  candidates: 1\n  ranking: both",
+            evaluation=f"  evaluation: e5-harm-v1\n  pairwise: {{model: {model}}}",
+            methods="methods: [sft-preferred]",
+        )
+        said = bench.call("run", study, "--run", run)
+        assert said.code == 0, said.all
+        safety = [p for p in read_rows(run / "stages" / "pairs" / "pairs.parquet", Pair) if p.kind == "safety"]
+        assert safety and {(p.comparer, p.ranking) for p in safety} == {("judge-1", "both")}
+        assert all(len(p.chosen) > len(p.rejected) for p in safety)
+        compared = results(run)["pairs"]["comparisons"]
+        assert compared["flip_rate"] == 0 and compared["won"] == compared["comparisons"] > 0
+        again = bench.call("run", study, "--run", run, "--set", "judges.pairwise.max_new_tokens=77", "--dry-run")
+        todo = [line for line in again.out.splitlines() if line.strip().startswith("to do")]
+        assert any("Preference pairs" in line for line in todo), "another judge ranks again"
+        assert not any("Candidates" in line for line in todo)

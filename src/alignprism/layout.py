@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alignprism import stages
+from alignprism.construct.ranking import n_meetings
 from alignprism.judging.refusal_head import refusal_digest
 from alignprism.judging.translation import translation_requests
 from alignprism.labels.store import labels_digest
@@ -157,6 +158,16 @@ def _pair_stages(layout: Plan, arm: str) -> Iterator[Stage]:
             study.pairs.max_new_tokens,
         )
     )
+    if study.pairs.ranking != "scores" and study.judges.pairwise is not None:
+        safety, _ = stages.training_prompts(study, layout.prompts)
+        judged_by += (
+            stages.sent_to_pairwise(
+                "training prompts and their candidates, two at a time",
+                study.judges.pairwise,
+                safety * n_meetings(candidates),
+                study.pairs.max_new_tokens,
+            ),
+        )
     of_arm = f" ({arm} only)" if arm else ""
     grown = ("rephrase",) if study.rephrase is not None else ()
     yield Stage(
@@ -180,6 +191,7 @@ def _pair_stages(layout: Plan, arm: str) -> Iterator[Stage]:
         ("prompts", *grown, stages.arm_stage("candidates", arm), *_taught(study, study.baseline)),
         {
             **_files(study, "safety_pairs", "general_pairs"),
+            **({} if study.pairs.ranking == "scores" else {"comparer": layout.judges["pairwise"].digest}),
             "judge": layout.judges["preference"].digest,
             "base": layout.digests[study.baseline],
             "pairs": study.pairs.model_dump(),

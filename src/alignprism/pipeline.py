@@ -133,7 +133,10 @@ def _judge_entries(
         found["preference"] = stages.judge_entry(study.judges.as_settings("preference"), digest_of, prompts)
     found["evaluation"] = stages.judge_entry(study.judges.as_settings("evaluation"), digest_of, prompts)
     if study.judges.pairwise is not None:
-        found["pairwise"] = stages.pairwise_entry(study.judges.pairwise, digest_of, prompts)
+        compared = [p for p in prompts if p.set == "general"]
+        if study.pairs.ranking != "scores" and study.methods:
+            compared += stages.training_prompts(study, prompts)[0]
+        found["pairwise"] = stages.pairwise_entry(study.judges.pairwise, digest_of, compared)
     return found
 
 

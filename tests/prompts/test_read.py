@@ -182,5 +182,5 @@ def test_rows_say_which_set_they_are_of(tmp_path: Path) -> None:
     assert [p.text for p in read_file(file, "redteam")] == ["Hello redteam", "Hello"]
     (parallel, _) = read_file(file, "redteam", rows_of="translated")
     assert (parallel.text, parallel.set) == ("Hello translated", "redteam")
-    with pytest.raises(RowError, match="'benign'.*1 of set 'redteam'"):
+    with pytest.raises(RowError, match=r"'benign'.*1 of set 'redteam'"):
         read_file(jsonl(tmp_path / "b.jsonl", *rows), "benign")

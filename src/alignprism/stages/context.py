@@ -168,7 +168,9 @@ def training_prompts(study: Study, prompts: Sequence[Prompt]) -> tuple[list[Prom
 def tried(study: Study) -> dict[Kind, int]:
     """How many prompts (or ready pairs) of each kind are tried, at most: some give no pair."""
     counts = zip(KINDS, mixed_counts(study.pairs.total, study.mixture), strict=True)
-    return {kind: math.ceil(count * study.pairs.oversample) for kind, count in counts}
+    # One scope is about half of the prompts, or less: what is of the other scope makes no pair.
+    of_scope = {"safety": 1 if study.pairs.scope == "all" else 2, "general": 1}
+    return {kind: math.ceil(count * study.pairs.oversample * of_scope[kind]) for kind, count in counts}
 
 
 def _drawn(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:

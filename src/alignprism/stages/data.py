@@ -11,6 +11,7 @@ from typing import Any
 
 from alignprism.construct.candidates import Candidate, Written, candidates_of, completion_rows
 from alignprism.construct.mix import Kind, Mixed, equal_scope, mix
+from alignprism.construct.pair_plan import harmful_from
 from alignprism.construct.pairing import Ranking, judge_candidates, kept, length_matched, pairs_summary, rank
 from alignprism.construct.prefer import Made, RankedBy, general_pairs
 from alignprism.construct.ranking import Compared, n_meetings
@@ -19,7 +20,7 @@ from alignprism.models.protocol import Decoding, Request
 from alignprism.rows import Comparison, Completion, Pair, Prompt, write_atomic
 from alignprism.stages.context import Context, arm_stage, arm_study, training_prompts
 from alignprism.stages.engines import answers_of, engine, local_engine, start_of
-from alignprism.stages.judges import harm_judge, pairwise_judge, threshold_of
+from alignprism.stages.judges import harm_judge, pairwise_judge
 from alignprism.stages.ready import brought, ready_kinds, ready_pairs
 from alignprism.training.examples import make_examples, texts_of_pairs
 
@@ -98,7 +99,7 @@ def _ranked(
 ) -> tuple[Made, Compared | None]:
     """Safety pairs by the study's rule; the pairwise judge is opened only for a rule that compares."""
     study = context.study
-    threshold = threshold_of(study.judges.as_settings("preference"))
+    threshold = harmful_from(study.judges.as_settings("preference"))
     ranking = Ranking(study.pairs.ranking, threshold, study.pairs.tie_margin, study.seed)
     if ranking.rule == "scores":
         return rank(prompts, candidates, ranking, judge)

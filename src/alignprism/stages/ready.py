@@ -12,7 +12,6 @@ from alignprism.construct.mix import KINDS, Kind
 from alignprism.construct.near import NearIndex
 from alignprism.construct.output import SetAside
 from alignprism.construct.pair_inputs import read_pairs, refuse_harmful
-from alignprism.construct.pairing import refuse_unasked
 from alignprism.construct.prefer import Made
 from alignprism.judging.head import prompt_digest
 from alignprism.judging.protocol import HarmJudge
@@ -73,7 +72,6 @@ def ready_pairs(
     if kind == "general" or not drawn:
         return Made(drawn, aside)
     checked = refuse_harmful(drawn, judge, context.progress("judging the chosen sides of ready pairs", len(drawn)))
-    refuse_unasked((row.detail for row in checked.set_aside), "ready pairs were not judged")
     return Made(checked.pairs, [*aside, *checked.set_aside])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignprism.construct.pair_plan import harmful_from
 from alignprism.merge_sources import merge_resolved
 from alignprism.model_card import cards_of, research_only, write_card
 from alignprism.models.local import LocalEngine, load
@@ -23,7 +24,6 @@ from alignprism.stages.context import Cell, Context, arm_stage, arms_of, cells_o
 from alignprism.stages.data import write_json
 from alignprism.stages.engines import adapters_of, cell_model, start_of, taught_name
 from alignprism.stages.evaluate import completions_of
-from alignprism.stages.judges import threshold_of
 from alignprism.study import Study
 from alignprism.training.adapters import name_base, publish, stack_adapters
 from alignprism.training.config import Method, TrainConfig, TrainingError
@@ -54,7 +54,7 @@ def train_cell(context: Context, cell: Cell) -> list[Path]:
         a pair's chosen side is judged harmful, or training itself cannot go on.
     """
     pairs = context.read(arm_stage("pairs", cell.arm), "pairs.parquet", Pair)
-    check_chosen(pairs, threshold_of(context.study.judges.as_settings("preference")))
+    check_chosen(pairs, harmful_from(context.study.judges.as_settings("preference")))
     base = start_of(context, context.study.baseline)
     start = cell_model(context, cell.start, base) if cell.start else base
     config = train_config(context.study, cell.method, cell.seed)
