@@ -13,6 +13,7 @@ from alignprism.stages.context import (
     evaluated_prompts,
     training_prompts,
     training_settings,
+    tried,
 )
 from alignprism.stages.data import make_pairs, sample_candidates
 from alignprism.stages.engines import taught_name
@@ -23,6 +24,7 @@ from alignprism.stages.estimate import (
     TRAIN_TOKENS_PER_SECOND,
     Counts,
     Sent,
+    sent_pairs,
     sent_prompts,
     sent_texts,
     sent_to_judge,
@@ -31,6 +33,7 @@ from alignprism.stages.estimate import (
 from alignprism.stages.evaluate import complete, judge_as_preferred, judge_completions, test_decoding
 from alignprism.stages.judges import JudgeEntry, heads_of, judge_entry, pairwise_entry
 from alignprism.stages.prompts import study_prompts, write_prompts
+from alignprism.stages.ready import ready_kinds
 from alignprism.stages.rephrase import grow_seeds, seeds_of, sent_to_writer
 from alignprism.stages.results import write_report, write_results
 from alignprism.stages.train import merge_cell, teach, train_cell
@@ -63,8 +66,10 @@ __all__ = [
     "make_pairs",
     "merge_cell",
     "pairwise_entry",
+    "ready_kinds",
     "sample_candidates",
     "seeds_of",
+    "sent_pairs",
     "sent_prompts",
     "sent_texts",
     "sent_to_judge",
@@ -80,6 +85,7 @@ __all__ = [
     "training_settings",
     "translate",
     "translation_decoding",
+    "tried",
     "write_prompts",
     "write_report",
     "write_results",

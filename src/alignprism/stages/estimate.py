@@ -66,6 +66,7 @@ class Counts:
 RUBRIC_TOKENS = 700
 """Of a judge's own words around the texts it is shown, rounded up from the shipped templates (the English one is shorter)."""
 
+_PAIR_TOKENS = 400  # of a ready pair's prompt and chosen side, a round guess
 _SERVER_TOKENS_PER_SECOND = 50.0  # of one answer from a busy server; for the estimate of time only
 
 
@@ -107,15 +108,24 @@ def sent_to_judge(
     text: str, judge: JudgeSettings, prompts: Sequence[Prompt], answers: int, tokens: int
 ) -> Iterator[Sent]:
     """Prompts with `answers` completions each, of at most `tokens` tokens, that a judge reads; one entry per model asked."""
-    calls = len(prompts) * answers
+    read = answers * sum(estimate_tokens(prompt.text) + tokens for prompt in prompts)
+    yield from _to_judge(text, judge, len(prompts) * answers, read, tokens)
+
+
+def sent_pairs(text: str, judge: JudgeSettings, pairs: int) -> Iterator[Sent]:
+    """The chosen sides of ready pairs, whose lengths nobody has looked at yet, that a judge reads."""
+    yield from _to_judge(text, judge, pairs, pairs * _PAIR_TOKENS, _PAIR_TOKENS)
+
+
+def _to_judge(text: str, judge: JudgeSettings, calls: int, read: int, tokens: int) -> Iterator[Sent]:
+    """Answers of at most `tokens` tokens that a judge reads, `read` tokens of prompts and answers in all."""
     if judge.kind == "head":
         yield Sent(text, judge.head, (), Estimate(calls, 0, 0, None))
         return
     if judge.kind == "ensemble":
         for member in judge.members:
-            yield from sent_to_judge(text, member, prompts, answers, tokens)
+            yield from _to_judge(text, member, calls, read, tokens)
         return
-    read = answers * sum(estimate_tokens(prompt.text) + tokens for prompt in prompts)
     for key, model in judge_models(judge, ""):
         name = model.endpoint.model if model.endpoint else str(model.source)
         if key.endswith("translator"):
