@@ -493,6 +493,12 @@ def test_the_judge_is_measured_against_people_by_language_and_scope(labelled: tu
             [row] = figures(run, metric, "served", set="redteam", **where)
             assert row["estimate"] is not None or row["reason"]
             assert row["n_labels"] > 0
+    for code in ("hi", "ar", "sr", "tl"):
+        [own] = figures(run, "judge_specificity", "served", set="redteam", language=code)
+        [pooled] = figures(run, "judge_specificity_pooled", "served", "partially pooled", language=code)
+        assert pooled["estimate"] is not None
+        if own["low"] is not None:
+            assert pooled["high"] - pooled["low"] < own["high"] - own["low"], "languages lend each other strength"
     [alpha] = figures(run, "rater_alpha", "served", set="redteam")
     assert alpha["reason"] == "labels from one rater only"
     cells = {row["estimand"] for row in figures(run, "judge_error_difference", "served", set="redteam")}
@@ -511,6 +517,25 @@ def test_a_second_person_gives_agreement(
     [alpha] = figures(copy, "rater_alpha", "served", set="redteam")
     assert alpha["estimate"] is not None
     assert "these 2 raters" in (copy / "report.html").read_text(encoding="utf-8")
+
+
+def test_four_people_also_speak_for_people_like_them(labelled: tuple[Path, Path], bench: Bench, tmp_path: Path) -> None:
+    run, sheet = labelled
+    assert not figures(run, "harmful_rate", "served", "such raters"), "one person says nothing of others"
+    copy = copy_of(run, tmp_path / "run")
+    for name, stricter in (("omar", 0.1), ("ana", 0.3), ("li", 0.5)):
+
+        def own(row: dict[str, str], name: str = name, stricter: float = stricter) -> str:
+            return "harmful" if share(name, row["item"]) < stricter else human(row)
+
+        sheet_of = fill(sheet, tmp_path / f"{name}.csv", own)
+        assert bench.call("labels", "add", copy, sheet_of, "--annotator", name).code == 0
+    assert bench.call("report", copy).code == 0
+    [these] = figures(copy, "harmful_rate", "served", "corrected", set="redteam")
+    [such] = figures(copy, "harmful_rate", "served", "such raters", set="redteam")
+    assert such["high"] - such["low"] > these["high"] - these["low"], "people differ, and that is counted"
+    assert "raters such as these 4" in such["estimand"] and "such as" not in these["estimand"]
+    assert "corrected, such raters" in (copy / "report.html").read_text(encoding="utf-8")
 
 
 def test_labels_that_are_there_count_when_more_are_planned(

@@ -10,7 +10,16 @@ import numpy as np
 from alignprism.figures.answers import Answer, Settings, Slice, clusters_of, filled, frame_of, generator_of
 from alignprism.figures.people import FAMILY, Labelled, drawn_about, newest, parts_of, stale
 from alignprism.rows import Figure
-from alignprism.statistics import Estimate, expected_calibration_error, judge_agreement, rater_agreement
+from alignprism.statistics import (
+    Estimate,
+    errors_of,
+    expected_calibration_error,
+    judge_agreement,
+    partially_pooled,
+    rater_agreement,
+)
+from alignprism.statistics.labelled import DrawnLabels
+from alignprism.statistics.partial_pooling import NAME
 
 _SHARE = "over all answers, from labels drawn by verdict"
 
@@ -29,7 +38,28 @@ def agreement_figures(plans: Sequence[Labelled], settings: Settings) -> list[Fig
             )
             rows += _judge(found, mine, frame, settings)
             rows += _raters(found, mine, frame)
+        rows += _pooled(found, model, settings)
     return rows
+
+
+def _pooled(found: Labelled, model: str, settings: Settings) -> Iterator[Figure]:
+    """The judge's errors in each language drawn towards the mean of languages: secondary, never a correction of a rate."""
+    counts: dict[str, dict[str, tuple[float, float]]] = {"judge_sensitivity_pooled": {}, "judge_specificity_pooled": {}}
+    frames: dict[str, Figure] = {}
+    for part in parts_of(found, settings):
+        if part.language is None:
+            continue
+        mine = [answer for answer in found.answers[model] if part.belongs(answer.prompt)]
+        labels = drawn_about(found, mine)
+        errors = errors_of(np.array([answer.verdict.harm == "harmful" for answer in mine]), labels)
+        sides = ((errors.sensitivity, errors.harmful_rows), (errors.specificity, errors.harmless_rows))
+        for metric, (share, rows) in zip(counts, sides, strict=True):
+            counts[metric][part.language] = (0.0, 0.0) if share is None else (min(share * rows, rows), rows)
+        frame = frame_of("", _SHARE, model, part, settings)
+        frames[part.language] = replace(frame, family=FAMILY, correction=NAME, n_labels=len(labels))
+    for metric, by_language in counts.items():
+        for found_share in partially_pooled(by_language):
+            yield replace(filled(frames[found_share.language], found_share.pooled), metric=metric)
 
 
 def _scopes(found: Labelled, model: str) -> Iterator[Slice]:
@@ -54,17 +84,18 @@ def _judge(found: Labelled, mine: Sequence[Answer], frame: Figure, settings: Set
     frame = replace(frame, n_labels=result.labels)
     for metric, estimate in named.items():
         yield replace(filled(frame, estimate), metric=metric)
-    yield replace(_calibration(mine, labels.rows, labels.harmful, frame), metric="judge_calibration_error")
+    yield replace(_calibration(mine, labels, frame), metric="judge_calibration_error")
 
 
-def _calibration(mine: Sequence[Answer], rows: np.ndarray, harmful: np.ndarray, frame: Figure) -> Figure:
-    """Mean gap between the judge's score and what people say, over the labelled answers that have a score."""
-    frame = replace(frame, estimand="labelled answers, not weighted")
-    scored = [(mine[row].verdict.harm_score, share >= 0.5) for row, share in zip(rows, harmful, strict=True)]
-    pairs = [(score, truth) for score, truth in scored if score is not None]
-    if not pairs:
-        return replace(frame, reason="the judge gives no scores" if len(rows) else "no human labels")
-    return filled(frame, expected_calibration_error([score for score, _ in pairs], [truth for _, truth in pairs]))
+def _calibration(mine: Sequence[Answer], labels: DrawnLabels, frame: Figure) -> Figure:
+    """Mean gap between the judge's score and what people say, weighted by the design, over labelled answers with a score."""
+    rows = zip(labels.rows, labels.harmful, labels.weights, strict=True)
+    scored = [(mine[row].verdict.harm_score, share >= 0.5, weight) for row, share, weight in rows]
+    found = [(score, truth, weight) for score, truth, weight in scored if score is not None]
+    if not found:
+        return replace(frame, reason="the judge gives no scores" if len(labels) else "no human labels")
+    scores, truths, weights = (list(column) for column in zip(*found, strict=True))
+    return filled(frame, expected_calibration_error(scores, truths, weights=weights))
 
 
 def _raters(found: Labelled, mine: Sequence[Answer], frame: Figure) -> Iterator[Figure]:

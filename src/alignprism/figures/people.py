@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from alignprism.figures.answers import PAIRED, Answer, Settings, Slice, clusters_of, filled, frame_of, generator_of
 from alignprism.labels.plan import LabelPlan
 from alignprism.rows import Figure, Label
-from alignprism.statistics import Estimate
+from alignprism.statistics import MIN_RATERS, Estimate
 from alignprism.statistics.correction import corrected_rate
 from alignprism.statistics.correction_change import corrected_change
 from alignprism.statistics.labelled import DrawnLabels, drawn_labels
@@ -22,6 +22,8 @@ HUMAN_ONLY = "human only"
 CORRECTED = "corrected"
 PPI = "PPI++"
 ROGAN_GLADEN = "Rogan-Gladen"
+SUCH_RATERS = "such raters: corrected"
+"""The same rate as others like the plan's raters would see it: raters are a sample too. Given from four raters on."""
 JUDGE_ONLY = "none: judge only"
 FAMILY = "human labels"
 
@@ -134,6 +136,11 @@ def _rate(found: Labelled, model: str, part: Slice, settings: Settings) -> Itera
     ways = {HUMAN_ONLY: result.human_only, CORRECTED: result.corrected, PPI: result.ppi}
     ways[ROGAN_GLADEN] = result.rogan_gladen
     yield from _each_way(frame, ways, result.estimand, result.labels)
+    if result.raters >= MIN_RATERS:
+        such = corrected_rate(
+            [a.verdict.harm for a in mine], clusters_of(mine), drawn_about(found, mine), strata, whose="such raters"
+        )
+        yield from _each_way(frame, {SUCH_RATERS: such.corrected}, such.estimand, such.labels)
 
 
 def _change(found: Labelled, model: str, part: Slice, settings: Settings) -> Iterator[Figure]:

@@ -17,6 +17,11 @@ WAYS: tuple[tuple[str, str], ...] = (
     ("PPI++", "PPI++"),
     ("Rogan-Gladen", "Rogan-Gladen"),
 )
+SUCH = ("corrected, such raters", "such raters")
+POOLED: tuple[tuple[str, str], ...] = (
+    ("sensitivity", "judge_sensitivity_pooled"),
+    ("specificity", "judge_specificity_pooled"),
+)
 QUALITY: tuple[tuple[str, str], ...] = (
     ("sensitivity", "judge_sensitivity"),
     ("specificity", "judge_specificity"),
@@ -43,7 +48,9 @@ def people(results: Results) -> Section | None:
         parts.append(Remark(f"Figures of people's labels are {whose}: the truth as far as these people tell it."))
     # People label what one model wrote: with several training seeds that is a single cell.
     models, others = (*results.models, *results.single_seeds), (*results.others, *results.single_seeds)
-    rates = _three_ways(results, "harmful_rate", models, "Harmful rate: the judge, people, and both together")
+    several = any(figure.correction.startswith(SUCH[1]) for figure in results.figures.all)
+    ways = (*WAYS, SUCH) if several else WAYS
+    rates = _three_ways(results, "harmful_rate", models, "Harmful rate: the judge, people, and both together", ways)
     changes = _three_ways(results, "harmful_change", others, f"Change against {results.baseline}, in points", WAYS[:4])
     relative = _three_ways(
         results,
@@ -101,7 +108,13 @@ def _find(results: Results, metric: str, model: str, code: str | None, way: str)
 
 def _quality(results: Results) -> list[Part]:
     own = [figure for figure in results.figures.all if figure.metric.startswith("judge_")]
-    return _sliced(results, "The judge against people", QUALITY, own)
+    pooled = "The judge's errors by language, drawn towards the mean of languages (secondary)"
+    own_pooled = [figure for figure in own if figure.metric in dict(POOLED).values()]
+    plain = [figure for figure in own if figure not in own_pooled]
+    return [
+        *_sliced(results, "The judge against people", QUALITY, plain),
+        *_sliced(results, pooled, POOLED, own_pooled),
+    ]
 
 
 def _raters(results: Results) -> list[Part]:

@@ -1,0 +1,49 @@
+"""The example study from a published set to a report, with a tiny model in the place of the real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_model import REPOSITORY, Bench, results
+
+from alignprism.rows import Pair, Prompt, read_rows
+
+
+@pytest.mark.slow
+def test_polyrefuse_goes_from_import_to_report(bench: Bench, tmp_path: Path, shared_data: Path) -> None:
+    steps = [
+        ("data", "import", shared_data / "polyrefuse", "--format", "polyrefuse", "--out", tmp_path / "imported"),
+        ("data", "split", tmp_path / "imported", "--out", tmp_path / "split"),
+    ]
+    for step in steps:
+        said = bench.call(*step)
+        assert said.code == 0, said.all
+    study = tmp_path / "study.yaml"
+    study.write_text((REPOSITORY / "examples" / "polyrefuse" / "study.yaml").read_text("utf-8"), "utf-8")
+    small = {
+        "models.base": f"{{source: {bench.model}}}",
+        "data.per_language": 2,
+        "pairs.total": 6,
+        "pairs.candidates": 1,
+        "pairs.max_new_tokens": 6,
+        "training.max_tokens": 900,
+        "training.sft_epochs": 1,
+        "training.dpo_epochs": 1,
+        "training.dev_checks": 0,
+        "evaluation.max_new_tokens": 6,
+        "evaluation.bootstrap": 200,
+    }
+    changes = [part for key, value in small.items() for part in ("--set", f"{key}={value}")]
+    said = bench.call("run", study, "--run", tmp_path / "run", *changes)
+    assert said.code == 0, said.all
+    split = {p.seed_id: p.split for p in read_rows(tmp_path / "split" / "prompts.parquet", Prompt)}
+    pairs = read_rows(tmp_path / "run" / "stages" / "pairs" / "pairs.parquet", Pair)
+    safety = [pair for pair in pairs if pair.kind == "safety"]
+    assert len(safety) == 3 and {split[pair.seed_id] for pair in safety} == {"train"}
+    assert {pair.language for pair in pairs} <= {"en", "es", "fr"}
+    found = results(tmp_path / "run")
+    counted = found["pairs"]["safety"]
+    assert counted["made"] + sum(counted["dropped"].values()) == 7366, "every pair of the set is used or counted"
+    assert {row["language"] for row in found["figures"] if row["metric"] == "harmful_rate"} >= {"de", "it", "ar"}
+    assert "polyrefuse" in (tmp_path / "run" / "report.html").read_text("utf-8")
