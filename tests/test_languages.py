@@ -64,3 +64,8 @@ def test_any_label_that_data_sets_use_finds_its_language(label: str, code: str) 
 def test_a_label_of_no_language_says_what_is_accepted() -> None:
     with pytest.raises(UnknownLanguage, match="'Klingonese' is no language known to CLDR; use a BCP-47 code"):
         find_language("Klingonese")
+
+
+def test_a_text_in_the_place_of_a_label_is_not_shown() -> None:
+    with pytest.raises(UnknownLanguage, match=r"^a text of 60 characters is no language"):
+        find_language("secret " * 8 + "text")

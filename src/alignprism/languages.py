@@ -9,7 +9,7 @@ from functools import cache
 from babel import Locale, UnknownLocaleError
 from babel.core import get_global
 
-from alignprism.errors import InputError
+from alignprism.errors import InputError, shown
 
 _CODE = re.compile(r"[a-z]{2,3}")
 # Filipino is the standard name of standardised Tagalog; data sets use both codes for the same texts.
@@ -44,10 +44,10 @@ def language(code: str) -> Language:
     """
     code = _ALIASES.get(code, code)
     if not _CODE.fullmatch(code):
-        raise UnknownLanguage(f"{code!r} is no language code; use a two- or three-letter BCP-47 code such as 'hi'")
+        raise UnknownLanguage(f"{shown(code)} is no language code; use a two- or three-letter BCP-47 code such as 'hi'")
     subtags = get_global("likely_subtags").get(code)
     if subtags is None:
-        raise UnknownLanguage(f"{code!r} is no language known to CLDR; use a BCP-47 code such as 'hi' or 'ar'")
+        raise UnknownLanguage(f"{shown(code)} is no language known to CLDR; use a BCP-47 code such as 'hi' or 'ar'")
     script = next((part for part in str(subtags).split("_") if len(part) == 4), "Latn")
     try:
         name = _NAMES.get(code) or Locale("en").languages.get(code) or Locale(code).english_name or code
@@ -77,7 +77,7 @@ def find_language(label: str) -> Language:
             except UnknownLanguage:
                 continue
     raise UnknownLanguage(
-        f"{plain!r} is no language known to CLDR; use a BCP-47 code such as 'hi', an ISO 639-3 code such as 'hin', "
+        f"{shown(plain)} is no language known to CLDR; use a BCP-47 code such as 'hi', an ISO 639-3 code such as 'hin', "
         "or an English name such as 'Hindi'"
     )
 

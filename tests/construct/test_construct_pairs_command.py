@@ -138,6 +138,7 @@ def test_an_answer_that_the_judge_cannot_decide_on_is_in_no_pair(two: list[objec
     out = tmp_path / "out" / "made"
     assert [pair.prompt_id for pair in read_rows(out / "pairs.parquet", Pair)] == ["two"]
     assert report_of(out)["candidates_not_judged"] == 1
+    assert "the judge could not decide on: 1" in said(result)
     assert report_of(out)["prompts"]["without_pair"] == {"one candidate": 1}
 
 
@@ -235,7 +236,8 @@ def test_a_dry_run_says_calls_and_destinations_and_asks_nothing(two: list[object
     )
     result = call(*two, "--generator", far, "--dry-run")
     assert result.exit_code == 0, said(result)
-    assert "api.example.org: 2 calls" in said(result) and "at most $0.51" in said(result)
+    assert "far.yaml: 2 calls" in said(result) and "at most $0.51" in said(result)
+    assert "texts go to: api.example.org (not allowed yet: --allow-remote api.example.org)" in said(result)
     assert "2 prompts with up to 3 candidates each" in said(result) and "Nothing was asked" in said(result)
     assert not (tmp_path / "out").exists()
     refused = call(*two, "--generator", far)
@@ -253,6 +255,7 @@ def test_a_dry_run_says_calls_and_destinations_and_asks_nothing(two: list[object
         (["--languages", "hi"], "2 another language"),
         (["--completions", "none.jsonl"], "none.jsonl: cannot be read"),
         (["--samples", "3"], "greedy"),
+        (["--temperature", "nan"], "a number of at least 0"),
         (["--judge", "no-such-head"], "no-such-head"),
     ],
 )
@@ -277,6 +280,12 @@ def test_one_source_of_candidates_is_refused_and_so_is_one_model_twice(two: list
     jsonl(tmp_path / "in" / "p.jsonl", [prompt("one", reference=LATER), prompt("two")])
     judge_file(tmp_path / "in" / "judge.yaml", False, True, True)
     assert call(*alone).exit_code == 0  # a reference is a source of its own
+
+
+def test_answers_that_were_brought_and_cannot_be_used_are_named(two: list[object], tmp_path: Path) -> None:
+    brought = jsonl(tmp_path / "in" / "c.jsonl", [{"prompt_id": "nine", "text": KIND, "source": "Ana"}])
+    result = call(*two[:4], *two[6:], "--completions", brought)
+    assert result.exit_code == 2 and "of those brought some were not used: no such prompt (1)" in said(result)
 
 
 def test_scores_of_harm_do_not_rank_answers_to_ordinary_prompts(two: list[object], tmp_path: Path) -> None:
@@ -467,6 +476,7 @@ def test_a_judge_refuses_harmful_chosen_sides_before_they_are_mixed(files: tuple
         (["--mixture", "0.5", "--total", "100"], "needs 50 safety pairs, but only 32 were made (hi 14, en 18)"),
         (["--mixture", "0.5", "--total", "100"], "at most 64"),
         (["--languages", "fr", "--total", "5"], "no language has any"),
+        (["--languages", "fr"], "0.15 safety pairs, and there is none that can be used"),
     ],
 )
 def test_a_mixture_that_cannot_be_is_wrong_input(
@@ -476,6 +486,35 @@ def test_a_mixture_that_cannot_be_is_wrong_input(
     assert result.exit_code == 2, said(result)
     assert says in said(result)
     assert not (tmp_path / "mixed").exists()
+
+
+def test_a_mixture_without_a_side_that_it_asks_for_is_refused_however_small(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    # Of three pairs .15 are none, so that the numbers would be right without a single safety pair.
+    judge = judge_file(tmp_path / "in" / "judge.yaml", *[None] * 32)
+    script = tmp_path / "in" / "judge.jsonl"
+    names = [json.loads(line)["id"] for line in files[0].read_text(encoding="utf-8").splitlines()]
+    jsonl(script, [{"id": name, "text": "I had rather not."} for name in names])
+    result = call("mix", *files, "--judge", judge, "--out", tmp_path / "out" / "mixed")
+    assert result.exit_code == 2 and "safety pairs, and there is none that can be used" in said(result)
+    rows = [json.loads(line) | {"scope": None} for line in files[0].read_text(encoding="utf-8").splitlines()]
+    jsonl(files[0], rows)
+    result = call("mix", *files, "--scope", "both", "--out", tmp_path / "arms")
+    assert result.exit_code == 2 and "none of scope global that can be used" in said(result)
+    assert not (tmp_path / "arms").exists()
+
+
+def test_a_pair_that_lies_in_both_files_is_taken_once(files: tuple[Path, Path], tmp_path: Path) -> None:
+    both = jsonl(tmp_path / "in" / "both.jsonl", [
+        {key: value for key, value in json.loads(line).items() if key != "kind"}
+        for file in files for line in file.read_text(encoding="utf-8").splitlines()[:9]
+    ])  # fmt: skip
+    result = call("mix", files[0], both, "--mixture", "0.5", "--out", tmp_path / "mixed")
+    assert result.exit_code == 0, said(result)
+    assert report_of(tmp_path / "mixed")["pairs"]["general"] == {
+        "read": 18, "usable": 9, "set_aside": {"among the safety pairs as well": 9},
+    }  # fmt: skip
 
 
 def test_a_dry_run_of_a_mixture_counts_and_writes_nothing(files: tuple[Path, Path], tmp_path: Path) -> None:

@@ -191,6 +191,25 @@ def test_what_cannot_work_is_wrong_input(
     assert not (tmp_path / "out" / "r").exists()
 
 
+@pytest.mark.parametrize("command", ["rephrase", "twins"])
+def test_a_folder_that_cannot_be_made_is_named_before_anything_is_asked(
+    command: str, prompts: Path, models: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    result = call(command, prompts, "--writer", models[0], "--out", tmp_path / "file" / "r")
+    assert result.exit_code == 2 and "is a file, and nothing can be written below it" in said(result)
+
+
+def test_where_no_row_can_be_read_the_first_is_named_without_its_text(models: Any, tmp_path: Path) -> None:
+    # A comma that nobody quoted moves a text into the column of languages.
+    text = "mocks the neighbour for a very old hat and for his coat"
+    path = tmp_path / "shifted.csv"
+    path.write_text(f"id,text,language,split\na,Something that, {text},en,train\n", encoding="utf-8")
+    result = call("rephrase", path, "--writer", models[0], "--out", tmp_path / "out" / "r")
+    assert result.exit_code == 2, said(result)
+    assert "the first unreadable one" in said(result) and "row 1" in said(result) and text not in said(result)
+
+
 def test_rows_that_are_none_are_counted_and_made_prompts_are_no_seeds(models: Any, tmp_path: Path) -> None:
     made = replace(SEEDS[2], id="made", tags=(SYNTHETIC,))
     path = write_prompts(tmp_path / "mixed.jsonl", [*SEEDS[:2], made, *HELD])

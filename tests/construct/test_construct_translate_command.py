@@ -115,7 +115,8 @@ def test_a_translation_model_is_known_by_its_configuration(tmp_path: Path) -> No
     (row,) = read_table(out / "prompts.parquet", Prompt)
     assert (row.id, row.text, row.source) == ("near-hi", tiny_seq2seq.PHRASES["hin_Deva"], "translated by nllb-tiny")
     aside = read(out / "set_aside.jsonl")
-    assert [one["reason"] for one in aside] == ["column text", "back-translation unlike"]
+    assert [one["reason"] for one in aside] == ["unreadable row", "back-translation unlike"]
+    assert f"{out}: 1 prompts; 2 set aside" in said(result)
     unknown = call("translate", file, "--to", "sw", "--translator", model, "--out", tmp_path / "out" / "sw")
     assert unknown.exit_code == 2 and "does not know Swahili (sw)" in said(unknown)
     assert not (tmp_path / "out" / "sw").exists()
@@ -159,6 +160,20 @@ def test_what_cannot_work_is_wrong_input(
     assert result.exit_code == 2, said(result)
     assert words in said(result)
     assert not (tmp_path / "out" / "x").exists()
+
+
+def test_where_no_row_can_be_read_the_first_is_named(script: str, tmp_path: Path) -> None:
+    file = jsonl(tmp_path / "in" / "p.jsonl", [{"id": "a", "text": "", "language": "en"}])
+    result = call("translate", file, "--to", "hi", "--translator", script, "--out", tmp_path / "out" / "x")
+    assert result.exit_code == 2, said(result)
+    assert "no row can be used (unreadable row 1; the first unreadable one" in said(result)
+    assert "row 1: text" in said(result)
+
+
+def test_a_dry_run_finds_out_that_a_file_of_translations_is_not_there(prompts: Path, tmp_path: Path) -> None:
+    options = ("--translator", tmp_path / "none.csv", "--out", tmp_path / "out" / "x", "--dry-run")
+    result = call("translate", prompts, "--to", "hi", *options)
+    assert result.exit_code == 2 and "no such file" in said(result)
 
 
 def test_calls_without_an_answer_are_rows_and_the_exit_code_says_so(prompts: Path, tmp_path: Path) -> None:

@@ -193,15 +193,18 @@ def test_rows_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
         {"prompt": "Hi?", "chosen": "Sure.", "language": "en"},
         {"prompt": "", "chosen": "Sure.", "language": "en"},
         {"text": "No answer?", "language": "en", "id": "n"},
+        {"text": "Held out?", "reference": "Yes.", "language": "en", "id": "h", "split": "test"},
     ]
     found, aside = read_general(jsonl(tmp_path / "g.jsonl", rows))
     assert len(found) == 1 and len(found) + len(aside) == len(rows)
     assert [row.reason for row in aside] == [
-        "column language",
+        "unreadable row",
         "prompt occurs before",
-        "column prompt",
+        "unreadable row",
         "no chosen answer",
+        "split test",
     ]
+    assert [row.detail.split(":")[0] for row in aside if row.reason == "unreadable row"] == ["language", "prompt"]
     assert all("Sure" not in json.dumps(asdict(row)) for row in aside)
     with pytest.raises(RowError, match="no rows"):
         read_general(jsonl(tmp_path / "empty.jsonl", []))

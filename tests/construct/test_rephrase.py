@@ -229,6 +229,12 @@ def test_a_writer_that_never_answers_is_not_asked_round_after_round() -> None:
     assert found.stopped == "the writer gave no answer" and len(found.report["rounds"]) == 1
 
 
+def test_a_checker_that_never_answers_ends_it_before_more_is_written() -> None:
+    found = run(SEEDS, engine("w", inventive), engine("c", lambda r, s: Line("", failure="timeout")))
+    assert found.stopped == "the checker gave no answer" and len(found.report["rounds"]) == 1
+    assert set(found.report["set_aside"]) == {filters.UNCHECKED}
+
+
 def test_held_out_seeds_are_refused_and_never_shown() -> None:
     for split in ("dev", "test"):
         with pytest.raises(RowError, match=f"of split {split}"):

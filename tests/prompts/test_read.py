@@ -95,6 +95,10 @@ def test_csv_with_quoted_newlines_quotes_and_lists_as_aya_publishes_them(tmp_pat
         ({"categories": "['profanity'"}, "categories", "not a list"),
         ({"cultures": 5}, "cultures", "not a list"),
         ({"split": "validation"}, "split", "accepted: train, dev, test"),
+        # A comma that nobody quoted moves a text into another column: it is not shown.
+        ({"split": "a text " * 9}, "split", "a text of 63 characters; accepted"),
+        ({"scope": "a text" * 9}, "scope", "a text of 54 characters; accepted"),
+        ({"categories": ["a text" * 9]}, "categories", "a text of 54 characters is unknown"),
     ],
 )
 def test_a_bad_value_names_row_and_column_and_what_is_accepted(

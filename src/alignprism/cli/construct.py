@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from alignprism.cli.console import cache_folder, console, quiet_libraries
+from alignprism.errors import InputError
 from alignprism.models.tally import Tally
 from alignprism.progress import ConsoleReporter
 
 if TYPE_CHECKING:
+    from alignprism.judging.pairwise import PairwiseJudge
+    from alignprism.judging.settings import PairwiseSettings
     from alignprism.models.cost import Budget
     from alignprism.models.protocol import Engine
-    from alignprism.models.settings import ModelSettings
+    from alignprism.models.settings import ModelSettings, Part
     from alignprism.models.store import CallStore
+
+    PartT = TypeVar("PartT", bound=Part)
 
 app = typer.Typer(help="Grow prompts, translate them, and make preference pairs of them.", no_args_is_help=True)
 
@@ -63,10 +68,17 @@ class Asking:
 
     @contextmanager
     def opened(self) -> Iterator[Asking]:
-        """Open the call store beside the output folder; at the end bars are taken away."""
+        """Open the call store beside the output folder; at the end bars are taken away.
+
+        Raises
+        ------
+        InputError
+            the output folder exists, or cannot be made: known before anything is paid for.
+        """
         from alignprism.models.cost import Budget
         from alignprism.models.store import CallStore
 
+        refuse_output(self.out)
         quiet_libraries()
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with CallStore(self.out.parent / "calls.sqlite") as store:
@@ -92,25 +104,82 @@ class Asking:
     @contextmanager
     def model(self, named: str) -> Iterator[Engine]:
         """An engine by the name of a model or of a model file; see `alignprism.models.model_file`."""
-        from alignprism.models.engines import open_engine
         from alignprism.models.model_file import model_name, model_settings
 
         settings = model_settings(named)
-        with open_engine(
-            settings,
-            model_name(named, settings),
-            store=self.store,
-            cache=cache_folder(),
-            allow_remote=self.allow_remote,
-            keys=keys_of([settings]),
-            cap=self.cap,
-            say=self.reporter.say,
-            tally=self.tally,
-        ) as engine:
+        with self._opened(settings, model_name(named, settings)) as engine:
             yield engine
+
+    @contextmanager
+    def pairwise(self, settings: PairwiseSettings) -> Iterator[PairwiseJudge]:
+        """A judge that compares, asked through the same store and cap."""
+        from alignprism.judging.open import model_name
+        from alignprism.judging.pairwise import PairwiseJudge
+
+        with self._opened(settings.model, model_name(settings.model)) as engine:
+            yield PairwiseJudge(engine, settings)
+
+    def _opened(self, settings: ModelSettings, name: str) -> AbstractContextManager[Engine]:
+        from alignprism.models.engines import open_engine
+
+        return open_engine(
+            settings, name, store=self.store, cache=cache_folder(), allow_remote=self.allow_remote,
+            keys=keys_of([settings]), cap=self.cap, say=self.reporter.say, tally=self.tally,
+        )  # fmt: skip
 
 
 def keys_of(models: Sequence[ModelSettings]) -> dict[str, str]:
     """The values of the environment variables that endpoints name; those that are set."""
     names = {model.endpoint.api_key_env for model in models if model.endpoint is not None}
     return {name: os.environ[name] for name in names if name and name in os.environ}
+
+
+def settings_of(kind: type[PartT], **given: Any) -> PartT:
+    """The options that were given as settings; the others keep their defaults.
+
+    Raises
+    ------
+    InputError
+        a value that is not accepted.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from error
+
+
+def refuse_output(out: Path) -> None:
+    """Say so before anything is paid for.
+
+    Raises
+    ------
+    InputError
+        there is something of that name, or a file where a folder above it would be.
+    """
+    if out.exists():
+        raise InputError(f"{out} exists; name a new folder")
+    above = next((folder for folder in out.parents if folder.exists()), None)
+    if above is not None and not above.is_dir():
+        raise InputError(f"--out {out}: {above} is a file, and nothing can be written below it; name another folder")
+    if above is not None and not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"--out {out}: {above} cannot be written to; name another folder")
+
+
+def destinations(hosts: Sequence[str], allow_remote: Sequence[str]) -> str:
+    """Where texts go, for a dry run: this machine, or hosts, with what has to be allowed first."""
+    from alignprism.models.engines import is_this_machine
+
+    remote = [host for host in hosts if not is_this_machine(host)]
+    allowed = {name.lower() for name in allow_remote}
+    missing = [host for host in remote if host.lower() not in allowed]
+    return (", ".join(remote) or "this machine only") + (
+        f" (not allowed yet: --allow-remote {missing[0]})" if missing else ""
+    )
+
+
+def say(text: str) -> None:
+    """One line, as it stands."""
+    console.print(text, markup=False, highlight=False)

@@ -19,9 +19,12 @@ from alignprism.cli.construct import (
     RemoteOption,
     SeedOption,
     app,
+    destinations,
+    refuse_output,
+    say,
 )
 from alignprism.cli.judge_options import show_table
-from alignprism.cli.pair_options import LanguagesOption, codes_of, open_harm_judge, refuse_existing, say, show_pairs
+from alignprism.cli.pair_options import LanguagesOption, codes_of, open_harm_judge, show_pairs
 from alignprism.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,13 +77,15 @@ def mix_command(
         if scope not in SCOPES:
             raise InputError(f"--scope {scope}: accepted: {', '.join(SCOPES)}")
         share, codes = share_of(mixture), codes_of(languages) or None
+        if not dry_run:
+            refuse_output(out)
         asking = Asking(out, allow_remote or (), max_cost)
         found = {"safety": read_pairs(safety, "safety", language), "general": read_pairs(general, "general", language)}
         if judge is not None and dry_run:
-            _say_judging(judge, found["safety"].pairs)
+            _say_judging(judge, found["safety"].pairs, allow_remote or ())
         elif judge is not None:
-            refuse_existing(out)
             found["safety"] = _judged(judge, asking, found["safety"])
+        found["general"] = _apart(found["general"], found["safety"])
         arms = _mixed(found["safety"].pairs, found["general"].pairs, total, share, scope, seed, codes)
         if dry_run:
             for name, mixed in arms.items():
@@ -130,14 +135,36 @@ def _mixed(
     from alignprism.construct.mix import available_pairs, largest_total, mix, scope_arms
 
     if scope != "all":
-        arms = scope_arms(safety, general, total, share, seed, codes)
-        return (
-            {name: arm for name, arm in arms.items()}
-            if scope == "both"
-            else {"": arms["global" if scope == "global" else "local"]}
-        )
-    size = largest_total(available_pairs(safety, general, codes), share) if total is None else total
-    return {"": mix(safety, general, size, share, seed, codes)}
+        arms = {str(name): arm for name, arm in scope_arms(safety, general, total, share, seed, codes).items()}
+        named = arms if scope == "both" else {"": arms[scope]}
+    else:
+        size = largest_total(available_pairs(safety, general, codes), share) if total is None else total
+        named = {"": mix(safety, general, size, share, seed, codes)}
+    for name, arm in named.items():
+        _refuse_one_sided(name or scope, arm, share)
+    return named
+
+
+def _refuse_one_sided(scope: str, arm: Mixed, share: float) -> None:
+    """A mixture of nothing, or without a side that it asks for, is none, however few pairs it has."""
+    there = {cell.kind for cell in arm.cells}
+    for kind, asked in (("safety", share), ("general", 1 - share)):
+        if asked > 0 and kind not in there:
+            of_scope = f" of scope {scope}" if kind == "safety" and scope != "all" else ""
+            raise InputError(
+                f"the mixture asks for {asked:.4g} {kind} pairs, and there is none{of_scope} that can be used: look at --languages, "
+                "at the scope column, and at what --judge refused"
+            )
+
+
+def _apart(general: ReadPairs, safety: ReadPairs) -> ReadPairs:
+    """The general pairs that are not among the safety pairs as well: no pair is taken twice."""
+    from alignprism.construct.output import SetAside
+    from alignprism.construct.pair_inputs import ReadPairs
+
+    known = {pair.id for pair in safety.pairs}
+    twice = [SetAside(pair.id, "among the safety pairs as well") for pair in general.pairs if pair.id in known]
+    return ReadPairs([pair for pair in general.pairs if pair.id not in known], [*general.set_aside, *twice])
 
 
 def _judged(named: str, asking: Asking, read: ReadPairs) -> ReadPairs:
@@ -151,15 +178,15 @@ def _judged(named: str, asking: Asking, read: ReadPairs) -> ReadPairs:
     return ReadPairs(kept.pairs, [*read.set_aside, *kept.set_aside])
 
 
-def _say_judging(named: str, pairs: Sequence[Pair]) -> None:
+def _say_judging(named: str, pairs: Sequence[Pair], allow_remote: Sequence[str]) -> None:
     from alignprism.judging.judge_file import judge_settings
     from alignprism.judging.planning import planned_calls
     from alignprism.judging.protocol import Item
 
     items = [Item(p.id, p.prompt, p.chosen, p.language, p.seed_id, p.scope) for p in pairs]
     for row in planned_calls(judge_settings(named), items):
-        where = ", ".join(row.hosts) if row.hosts else "this machine"
-        say(f"prompts and chosen answers to {row.model} at {where}: {row.calls or 'no model calls'}")
+        say(f"prompts and chosen answers to {row.model}: {row.calls or 'no model calls'}")
+        say(f"    texts go to: {destinations(row.hosts, allow_remote)}")
 
 
 def _write(out: Path, arms: dict[str, Mixed], aside: Sequence[SetAside], report: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alignprism.cli import construct_mix  # noqa: F401  # its command joins construct.app
-from alignprism.cli.console import cache_folder, exit_codes
+from alignprism.cli.console import exit_codes
 from alignprism.cli.construct import (
     MODEL,
     Asking,
@@ -22,14 +22,13 @@ from alignprism.cli.construct import (
     RemoteOption,
     SeedOption,
     app,
-    keys_of,
+    destinations,
+    say,
 )
 from alignprism.cli.pair_options import (
     LanguagesOption,
     codes_of,
     open_harm_judge,
-    refuse_existing,
-    say,
     show_pairs,
 )
 from alignprism.errors import Failure, InputError
@@ -110,7 +109,6 @@ def pairs_command(
         if dry_run:
             run.say_plan()
             return
-        refuse_existing(out)
         run.make(length_tolerance)
 
 
@@ -160,9 +158,12 @@ class _Pairs:
         references = {"reference"} if any(prompt.reference for prompt in self.prompts) else set()
         sources = [*self.generators, *sorted(self.supplied.sources | references)]
         if len(sources) < 2:
+            unused = Counter(row.reason for row in self.supplied.set_aside)
+            listed = ", ".join(f"{reason} ({count})" for reason, count in unused.most_common())
             raise InputError(
                 f"candidates come from {', '.join(sources) or 'nowhere'}: two sources at least are needed, or pairs show one model's "
                 "chance only. Name another --generator, or bring answers with --completions"
+                + (f"; of those brought some were not used: {listed}" if listed else "")
             )
 
     def say_plan(self) -> None:
@@ -171,8 +172,8 @@ class _Pairs:
         each = len(self.generators) * self.decoding.samples + -(-supplied // len(self.prompts))
         each += any(prompt.reference for prompt in self.prompts)
         for part in self._planned(self.prompts, each):
-            where = ", ".join(part.hosts) if part.hosts else "this machine"
-            say(f"{part.text} to {part.to} at {where}: {part.calls or 'no model calls'}")
+            say(f"{part.text} to {part.to}: {part.calls or 'no model calls'}")
+            say(f"    texts go to: {destinations(part.hosts, self.asking.allow_remote)}")
         say(
             f"{len(self.prompts)} prompts with up to {each} candidates each. Stored answers cost nothing. Nothing was asked."
         )
@@ -257,18 +258,10 @@ class _Pairs:
     def _ranked(self, judged: Judged, ranking: Ranking, by: RankedBy) -> tuple[Made, Compared | None]:
         from alignprism.construct.pairing import rank
         from alignprism.construct.ranking import n_meetings
-        from alignprism.judging.open import model_name
-        from alignprism.judging.pairwise import PairwiseJudge
-        from alignprism.models.engines import open_engine
 
         if self.pairwise is None:
             return rank(self.prompts, judged.candidates, ranking, by)
-        with open_engine(
-            self.pairwise.model, model_name(self.pairwise.model), store=self.asking.store, cache=cache_folder(),
-            allow_remote=self.asking.allow_remote, keys=keys_of([self.pairwise.model]), cap=self.asking.cap,
-            say=self.asking.reporter.say, tally=self.asking.tally,
-        ) as engine:  # fmt: skip
-            comparer = PairwiseJudge(engine, self.pairwise)
+        with self.asking.pairwise(self.pairwise) as comparer:
             total = 2 * sum(n_meetings(len(own)) for own in judged.candidates.values())
             advance = self.asking.progress(f"comparing with {comparer.name}", total)
             return rank(self.prompts, judged.candidates, ranking, by, comparer, advance)
@@ -289,6 +282,13 @@ class _Pairs:
             write_set_aside(folder, aside)
             write_report(folder, {**report, **pairs_summary(made.pairs)})
         show_pairs(made.pairs)
+        for what in ("supplied_not_used", "answers_missing"):
+            for reason, count in sorted(report[what].items()):
+                say(f"{what.replace('_', ' ')}, {count}: {reason}")
+        if report["candidates_not_judged"]:
+            say(
+                f"candidates that the judge could not decide on: {report['candidates_not_judged']}; they are in no pair"
+            )
         for reason, count in sorted(made.dropped.items()):
             say(f"no pair, {count} prompts: {reason}")
         say(f"{self.asking.out}: {len(made.pairs)} pairs of {len(self.prompts)} prompts")

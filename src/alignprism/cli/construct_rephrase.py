@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alignprism.cli.console import console, exit_codes
+from alignprism.cli.console import exit_codes
 from alignprism.cli.construct import (
     MODEL,
     Asking,
@@ -20,20 +20,19 @@ from alignprism.cli.construct import (
     RemoteOption,
     SeedOption,
     app,
+    say,
+    settings_of,
 )
 from alignprism.cli.judge_options import show_table
 from alignprism.cli.writing_plan import WritingPlan
-from alignprism.errors import Failure, InputError
+from alignprism.errors import Failure
 
 if TYPE_CHECKING:
     from alignprism.construct.checker import Checker
     from alignprism.construct.output import SetAside
     from alignprism.construct.seeds import Given
     from alignprism.models.protocol import Engine
-    from alignprism.models.settings import Part
     from alignprism.rows import Prompt
-
-    PartT = TypeVar("PartT", bound=Part)
 
 PromptsArgument = Annotated[
     Path, typer.Argument(help="The seeds: a folder of `data import`, or .parquet, .jsonl or .csv with prompts.")
@@ -97,7 +96,7 @@ def rephrase_command(
         from alignprism.construct.seeds import read_seeds, usable_seeds
         from alignprism.construct.settings import RephraseSettings
 
-        settings = _settings(
+        settings = settings_of(
             RephraseSettings, per_seed=per_seed, quota=quota, seeds_per_language=seeds_per_language, rounds=rounds,
             variants=variants, shots=shots, embed=embed, temperature=temperature, max_new_tokens=max_new_tokens,
             template=template,
@@ -143,7 +142,7 @@ def twins_command(
         from alignprism.construct.twins import twin_decoding, twin_requests, twins
         from alignprism.construct.writing import writing_template
 
-        settings = _settings(
+        settings = settings_of(
             TwinSettings, per_seed=per_seed, rounds=rounds, variants=variants, temperature=temperature,
             max_new_tokens=max_new_tokens, template=template,
         )  # fmt: skip
@@ -161,19 +160,8 @@ def twins_command(
         run.finish("twins", found.prompts, found.set_aside, found.report)
         lacking = found.report["seeds_without_twins"]
         if lacking:
-            _say(f"{len(lacking)} seeds have no twin; report.json lists them")
+            say(f"{len(lacking)} seeds have no twin; report.json lists them")
         _refuse_stopped(found.stopped, found.report)
-
-
-def _settings(kind: type[PartT], **given: Any) -> PartT:
-    """The options that were given as settings; the others keep their defaults."""
-    from pydantic import ValidationError
-
-    try:
-        return kind.model_validate({name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from error
 
 
 @dataclass
@@ -191,10 +179,7 @@ class _Run:
         from contextlib import ExitStack
 
         from alignprism.construct.checker import Checker
-        from alignprism.rows import RowError
 
-        if self.asking.out.exists():
-            raise RowError(f"{self.asking.out} exists; name a new folder")
         with self.asking.opened(), ExitStack() as stack:
             writing = stack.enter_context(self.asking.model(self.writer))
             if self.checker is None:
@@ -222,17 +207,17 @@ class _Run:
             write_report(folder, {"command": command, "unreadable_rows": len(self.given.unreadable), **report})
         _show_counts(report)
         seeds = report["seeds"]
-        _say(f"{self.asking.out}: {len(prompts)} prompts of {seeds['used']} seeds")
+        say(f"{self.asking.out}: {len(prompts)} prompts of {seeds['used']} seeds")
         if seeds["set_aside"]:
-            _say(
+            say(
                 f"{seeds['given'] - seeds['used']} more seeds were not used: {_listed(list(seeds['set_aside'].items()))}"
             )
         if self.given.unreadable:
-            _say(f"{len(self.given.unreadable)} rows could not be read; set_aside.jsonl says why")
+            say(f"{len(self.given.unreadable)} rows could not be read; set_aside.jsonl says why")
         if not report["checked"]:
-            _say("Nothing was checked: --checker names a model that does")
+            say("Nothing was checked: --checker names a model that does")
         if report["checker_is_writer"]:
-            _say("The writer checked its own prompts; another model's opinion is worth more")
+            say("The writer checked its own prompts; another model's opinion is worth more")
 
 
 def _show_counts(report: Mapping[str, Any]) -> None:
@@ -265,7 +250,9 @@ def _refuse_stopped(stopped: str, report: Mapping[str, Any]) -> None:
     Failure
         money, the run or the writer's answers ended it, or nothing was accepted.
     """
-    if stopped not in ("quota", "rounds", "per_seed"):
+    from alignprism.construct.rephrase import ENDED
+
+    if stopped not in ENDED:
         raise Failure(
             f"ended early: {stopped}. What was made is written. Answers are kept in calls.sqlite: with the cause mended (as by "
             "--max-cost), the same command with another --out beside it goes on from there"
@@ -275,7 +262,3 @@ def _refuse_stopped(stopped: str, report: Mapping[str, Any]) -> None:
         raise Failure(
             f"nothing was accepted ({_listed(reasons[:3]) or 'the writer wrote nothing'}). Try another writer or checker"
         )
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False)

@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alignprism.cli.console import console, exit_codes
-from alignprism.cli.construct import MODEL, Asking, CostOption, DryRunOption, OutOption, RemoteOption, SeedOption, app
+from alignprism.cli.console import exit_codes
+from alignprism.cli.construct import (
+    MODEL,
+    Asking,
+    CostOption,
+    DryRunOption,
+    OutOption,
+    RemoteOption,
+    SeedOption,
+    app,
+    say,
+    settings_of,
+)
 from alignprism.cli.judge_options import show_table
-from alignprism.cli.translators import Chosen, settings_of
+from alignprism.cli.translators import Chosen
 from alignprism.errors import Failure, InputError
 
 if TYPE_CHECKING:
@@ -96,20 +107,20 @@ def translate_command(
             max_new_tokens=translation_tokens, batch_size=batch_size, seed=seed,
         )  # fmt: skip
         targets = targets_of(to.split(","))
-        given, unreadable = _prompts_of(prompts)
+        given, unread = _prompts_of(prompts)
         asking = Asking(out, allow_remote or (), max_cost)
         chosen = Chosen(asking, translator, translator_kind, back, no_back, settings)
         if dry_run:
             chosen.say_plan(given, targets)
-            _say("Answers that are in the call store already are not asked for again. Nothing was asked.")
+            say("Answers that are in the call store already are not asked for again. Nothing was asked.")
             return
-        _refuse_existing(out)
         with asking.opened(), chosen.opened() as (there, and_back):
             bars = asking.progress
             found = translate_prompts(given, targets, there, and_back, settings, as_set=as_set, bar=bars)
-        _write(out, "prompts", Prompt, found.prompts, [*unreadable, *found.set_aside], "translate", found.report)
+        aside = [*unread, *found.set_aside]
+        _write(out, "prompts", Prompt, found.prompts, aside, "translate", found.report)
         _show_translation(found.report)
-        _finish(out, len(found.prompts), found.set_aside, "prompts")
+        _finish(out, len(found.prompts), aside, "prompts")
 
 
 @app.command("general")
@@ -175,41 +186,46 @@ def general_command(
         )  # fmt: skip
         comparing = read_pairwise_file(judge)
         targets = targets_of(to.split(","))
-        given, unreadable = read_general(file, language)
+        given, unread = read_general(file, language)
+        _refuse_none(file, given, unread)
         asking = Asking(out, allow_remote or (), max_cost)
         chosen = Chosen(asking, translator, translator_kind, back, no_back, translation)
         if dry_run:
             chosen.say_plan(given, targets)
             chosen.say_general_plan(given, targets, generator, comparing, settings)
-            _say("Answers that are in the call store already are not asked for again. Nothing was asked.")
+            say("Answers that are in the call store already are not asked for again. Nothing was asked.")
             return
-        _refuse_existing(out)
         with asking.opened():
             bars = asking.progress
             found = general_pairs_of(given, targets, chosen.models(generator, comparing), settings, bar=bars)
-        _write(out, "pairs", Pair, found.pairs, [*unreadable, *found.set_aside], "general", found.report)
+        aside = [*unread, *found.set_aside]
+        _write(out, "pairs", Pair, found.pairs, aside, "general", found.report)
         _show_translation(found.report["translation"])
         _show_wins(found.report)
-        _finish(out, len(found.pairs), found.set_aside, "pairs")
+        _finish(out, len(found.pairs), aside, "pairs")
 
 
 def _prompts_of(path: Path) -> tuple[list[Any], list[SetAside]]:
-    from alignprism.construct.output import SetAside
+    from alignprism.construct.output import unreadable
     from alignprism.prompts.prompt_files import read_prompts
     from alignprism.prompts.sources import Unreadable
 
     prompts, aside = [], []
     for found in read_prompts([path]):
         if isinstance(found, Unreadable):
-            aside.append(SetAside(f"{found.file}: row {found.row}", f"column {found.column}", found.reason))
+            aside.append(unreadable(found))
         else:
             prompts.append(found[2])
+    _refuse_none(path, prompts, aside)
     return prompts, aside
 
 
-def _refuse_existing(out: Path) -> None:
-    if out.exists():
-        raise InputError(f"{out} exists; name a new folder")
+def _refuse_none(path: Path, given: Sequence[Any], aside: Sequence[SetAside]) -> None:
+    from alignprism.construct.output import first_unreadable
+
+    if not given:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(row.reason for row in aside).items())
+        raise InputError(f"{path}: no row can be used ({reasons}{first_unreadable(aside)})")
 
 
 def _write(
@@ -234,10 +250,10 @@ def _show_translation(report: Mapping[str, Any]) -> None:
         lines.append((target, *map(str, counts), _figure(one["chrf++ of back-translations"])))
     show_table(head, lines)
     if report["back-translator"] is None:
-        _say("Quality was not measured: nothing was translated back")
+        say("Quality was not measured: nothing was translated back")
     for name, count in report["translator"].items():
         if name not in ("name", "digest") and count:
-            _say(f"{count} {name}")
+            say(f"{count} {name}")
 
 
 def _show_wins(report: Mapping[str, Any]) -> None:
@@ -268,8 +284,8 @@ def _finish(out: Path, made: int, aside: Sequence[SetAside], what: str) -> None:
         calls without an answer, or nothing was made.
     """
     for reason, count in Counter(row.reason for row in aside).most_common(8):
-        _say(f"set aside: {count} ({reason})")
-    _say(f"{out}: {made} {what}; {len(aside)} set aside")
+        say(f"set aside: {count} ({reason})")
+    say(f"{out}: {made} {what}; {len(aside)} set aside")
     lost = sum(
         "no answer: " in row.reason or row.reason.startswith(("no completion: ", "no verdict: ")) for row in aside
     )
@@ -277,7 +293,3 @@ def _finish(out: Path, made: int, aside: Sequence[SetAside], what: str) -> None:
         raise Failure(f"{lost} rows got no answer; remove {out} and run the same command: only they are asked again")
     if not made:
         raise Failure(f"no {what} were made; {out}/set_aside.jsonl has the reasons")
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alignprism.cli.console import cache_folder, console
+from alignprism.cli.console import cache_folder
 from alignprism.cli.construct import Asking, keys_of
 from alignprism.cli.judge_options import models_of, show_table
 from alignprism.errors import InputError
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
 LanguagesOption = Annotated[
     str | None, typer.Option("--languages", help="Only these, as en,hi; the others stay for zero-shot transfer.")
 ]
-
-
-def say(text: str) -> None:
-    """One line, as it stands."""
-    console.print(text, markup=False, highlight=False)
 
 
 def codes_of(languages: str | None) -> list[str]:
@@ -44,18 +38,6 @@ def codes_of(languages: str | None) -> list[str]:
         return [find_language(name.strip()).code for name in (languages or "").split(",") if name.strip()]
     except UnknownLanguage as error:
         raise InputError(f"--languages: {error}") from error
-
-
-def refuse_existing(out: Path) -> None:
-    """Say so before anything is paid for.
-
-    Raises
-    ------
-    InputError
-        there is such a folder.
-    """
-    if out.exists():
-        raise InputError(f"{out} exists; name a new folder")
 
 
 def open_harm_judge(

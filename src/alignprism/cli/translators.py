@@ -7,43 +7,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from alignprism.cli.console import cache_folder
-from alignprism.cli.construct import Asking, keys_of
+from alignprism.cli.construct import Asking, destinations
 from alignprism.errors import InputError
 
 if TYPE_CHECKING:
     from alignprism.construct.general import GeneralModels
     from alignprism.construct.translation_settings import GeneralSettings, TranslateSettings
     from alignprism.construct.translators import Text, Translator
-    from alignprism.judging.pairwise import PairwiseJudge
     from alignprism.judging.settings import PairwiseSettings
     from alignprism.models.protocol import Decoding, Request
-    from alignprism.models.settings import ModelSettings, Part
+    from alignprism.models.settings import ModelSettings
     from alignprism.rows import Prompt
-
-    PartT = TypeVar("PartT", bound=Part)
 
 KINDS = ("seq2seq", "model", "file")
 _TABLES = (".jsonl", ".csv", ".parquet")
-
-
-def settings_of(kind: type[PartT], **given: Any) -> PartT:
-    """The options that were given as settings; the others keep their defaults.
-
-    Raises
-    ------
-    InputError
-        a value that is not accepted.
-    """
-    from pydantic import ValidationError
-
-    try:
-        return kind.model_validate({name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from error
 
 
 @dataclass(frozen=True)
@@ -87,7 +67,7 @@ class Chosen:
         return GeneralModels(
             translator=lambda: self._open(self.translator, self.kind),
             generator=lambda: self.asking.model(generator),
-            judge=lambda: self._judge(comparing),
+            judge=lambda: self.asking.pairwise(comparing),
             back=None if same or back is None else lambda: self._open(back, None),
             back_is_translator=same,
         )
@@ -99,19 +79,6 @@ class Chosen:
 
     def _open(self, named: str, kind: str | None) -> AbstractContextManager[Translator]:
         return _opened(self.asking, named, kind_of(named, kind), self.settings)
-
-    @contextmanager
-    def _judge(self, comparing: PairwiseSettings) -> Iterator[PairwiseJudge]:
-        from alignprism.judging.open import model_name
-        from alignprism.judging.pairwise import PairwiseJudge
-        from alignprism.models.engines import open_engine
-
-        model, asking = comparing.model, self.asking
-        with open_engine(
-            model, model_name(model), store=asking.store, cache=cache_folder(), allow_remote=asking.allow_remote,
-            keys=keys_of([model]), cap=asking.cap, say=asking.reporter.say, tally=asking.tally,
-        ) as engine:  # fmt: skip
-            yield PairwiseJudge(engine, comparing)
 
     # --- the dry run -------------------------------------------------------------------------------------------------
 
@@ -155,13 +122,15 @@ class Chosen:
         self._say_model("comparisons", "the judge", comparing.model, trials, questions.decoding)
 
     def _say_translator(self, what: str, named: str, kind: str, texts: Sequence[Text]) -> None:
-        from alignprism.construct.translators import question
+        from alignprism.construct.translators import FromFile, question
         from alignprism.models.model_file import model_settings
 
         if kind == "model":
             asked = [question(text) for text in texts]
             self._say_model(what, named, model_settings(named), asked, self.settings.decoding())
         else:
+            if kind == "file":
+                FromFile(Path(named)).check({(text.source, text.target) for text in texts})
             done = "looked up" if kind == "file" else "translated"
             self.asking.reporter.say(f"{what} by {named}: {len(texts):,} texts, {done} on this machine")
 
@@ -169,18 +138,12 @@ class Chosen:
         self, what: str, named: str, model: ModelSettings, requests: Sequence[Request], decoding: Decoding
     ) -> None:
         from alignprism.models.cost import estimate
-        from alignprism.models.engines import is_this_machine
 
         endpoint = model.endpoint
         planned = estimate(requests, decoding, endpoint.price if endpoint else None)
         self.asking.reporter.say(f"{what} by {named}: {planned}")
-        remote = [host for host in (endpoint.hosts if endpoint else ()) if not is_this_machine(host)]
-        allowed = {name.lower() for name in self.asking.allow_remote}
-        missing = [host for host in remote if host.lower() not in allowed]
-        self.asking.reporter.say(
-            f"    texts go to: {', '.join(remote) if remote else 'this machine only'}"
-            + (f" (not allowed yet: --allow-remote {missing[0]})" if missing else "")
-        )
+        where = destinations(endpoint.hosts if endpoint else (), self.asking.allow_remote)
+        self.asking.reporter.say(f"    texts go to: {where}")
 
 
 def kind_of(named: str, kind: str | None) -> str:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alignprism.cli.console import console
+from alignprism.cli.construct import destinations, say
 
 if TYPE_CHECKING:
     from alignprism.construct.writing import Commission
     from alignprism.models.protocol import Decoding, Request
-    from alignprism.models.settings import ModelSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class WritingPlan:
             checks = [check_request(one.seed) for one in self.asked for _ in range(one.wanted)]
             how = Decoding(max_new_tokens=self.check_tokens)
             self._say_role("checker", checker, checks, how, "new prompts", allow_remote)
-        _say("Answers that are in the call store already are not asked for again. Nothing was asked.")
+        say("Answers that are in the call store already are not asked for again. Nothing was asked.")
 
     def _say_role(
         self,
@@ -51,22 +50,7 @@ class WritingPlan:
 
         settings = model_settings(named)
         first = estimate(requests, decoding, settings.endpoint.price if settings.endpoint else None)
-        _say(f"{role} {named}: first round {first}")
-        _say(f"    {self.rounds} rounds at most: {sum((first for _ in range(self.rounds - 1)), first)}")
-        _say(f"    {what} go to: {_hosts(settings, allow_remote)}")
-
-
-def _hosts(settings: ModelSettings, allow_remote: Sequence[str]) -> str:
-    from alignprism.models.engines import is_this_machine
-
-    hosts = settings.endpoint.hosts if settings.endpoint is not None else ()
-    remote = [host for host in hosts if not is_this_machine(host)]
-    allowed = {name.lower() for name in allow_remote}
-    missing = [host for host in remote if host.lower() not in allowed]
-    return (", ".join(remote) or "this machine only") + (
-        f" (not allowed yet: --allow-remote {missing[0]})" if missing else ""
-    )
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False)
+        say(f"{role} {named}: first round {first}")
+        say(f"    {self.rounds} rounds at most: {sum((first for _ in range(self.rounds - 1)), first)}")
+        hosts = settings.endpoint.hosts if settings.endpoint else ()
+        say(f"    {what} go to: {destinations(hosts, allow_remote)}")

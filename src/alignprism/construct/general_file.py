@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from alignprism.construct.output import SetAside
+from alignprism.construct.output import SetAside, unreadable
 from alignprism.prompts.formats import trl
 from alignprism.prompts.formats.format import Bad, Item, Options
-from alignprism.prompts.read import own_prompt, split_of
+from alignprism.prompts.read import own_prompt
 from alignprism.prompts.sources import Record, Unreadable, list_files, read_source_file
 from alignprism.prompts.tables import read_table, row_type_of
 from alignprism.prompts.values import BadValue
@@ -19,7 +19,7 @@ def read_general(path: Path, language: str | None = None) -> tuple[list[Prompt],
     """Prompts whose ``reference`` is the chosen answer, and the rows that are none, with the reason.
 
     Rows have ``prompt`` and ``chosen`` (texts or messages; ``rejected`` is not needed), or ``text`` and ``reference``.
-    `language` is that of rows which name none.
+    `language` is that of rows which name none. Prompts of split dev or test are set aside: pairs are for training.
 
     Raises
     ------
@@ -30,9 +30,11 @@ def read_general(path: Path, language: str | None = None) -> tuple[list[Prompt],
     aside: list[SetAside] = []
     for found in _rows(path, language):
         if isinstance(found, Unreadable):
-            aside.append(SetAside(f"{found.file}: row {found.row}", f"column {found.column}", found.reason))
+            aside.append(unreadable(found))
         elif found.id in prompts:
             aside.append(SetAside(found.id, "prompt occurs before"))
+        elif found.split != "train":
+            aside.append(SetAside(found.id, f"split {found.split}"))
         elif not (found.reference or "").strip():
             aside.append(SetAside(found.id, "no chosen answer"))
         else:
@@ -59,7 +61,7 @@ def _of_record(record: Record, language: str | None) -> Prompt | Unreadable:
     values = {**record.values, "language": record.values.get("language") or language}
     try:
         if "chosen" not in values:
-            return own_prompt(values, "general", None, record.file)
+            return own_prompt(values, "general", "train", record.file)
         # Only the chosen side is used; without a rejected one the format's reader would refuse the row.
         made = list(trl.read(Record(record.file, record.row, {**values, "rejected": _OTHER}), "pairs", options, None))
     except BadValue as bad:
@@ -76,7 +78,7 @@ _OTHER = "no rejected answer"
 
 def _of_pair(pair: Pair) -> Prompt:
     return Prompt(
-        id=pair.prompt_id, text=pair.prompt, language=pair.language, set="general", split=split_of(pair.seed_id),
+        id=pair.prompt_id, text=pair.prompt, language=pair.language, set="general", split="train",
         seed_id=pair.seed_id, categories=pair.categories, source=pair.chosen_source, reference=pair.chosen,
         licence=pair.licence, redistribute=pair.redistribute,
     )  # fmt: skip

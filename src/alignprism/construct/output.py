@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from alignprism.prompts.sources import Unreadable
 from alignprism.rows import RowError, write_atomic
 
 
@@ -20,6 +21,21 @@ class SetAside:
     id: str
     reason: str
     detail: str = ""
+
+
+UNREADABLE = "unreadable row"
+
+
+def unreadable(row: Unreadable) -> SetAside:
+    """A row of a file that cannot be read: where it is, and what is wrong in which column."""
+    why = f"{row.column}: {row.reason}" if row.column else row.reason
+    return SetAside(f"{row.file}: row {row.row}", UNREADABLE, why)
+
+
+def first_unreadable(rows: Sequence[SetAside]) -> str:
+    """The end of a message that nothing can be used: the first row that could not be read; empty if all could."""
+    first = next((row for row in rows if row.reason == UNREADABLE), None)
+    return f"; the first unreadable one, {first.id}: {first.detail}" if first is not None else ""
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from alignprism.construct.mix import Kind
-from alignprism.construct.output import SetAside
+from alignprism.construct.output import SetAside, first_unreadable, unreadable
 from alignprism.construct.pairing import refuse_unasked
 from alignprism.errors import InputError
 from alignprism.judging.protocol import HarmJudge, Item
@@ -59,8 +59,7 @@ def read_training_prompts(path: Path, languages: Collection[str]) -> Given:
     given = Given()
     for read in read_prompts([path]):
         if isinstance(read, Unreadable):
-            why = f"{read.column}: {read.reason}" if read.column else read.reason
-            given.set_aside.append(SetAside(f"{read.file}: row {read.row}", "unreadable row", why))
+            given.set_aside.append(unreadable(read))
             continue
         prompt = read[2]
         reason = forbidden(prompt.text, (*prompt.categories, *prompt.tags))
@@ -75,6 +74,7 @@ def read_training_prompts(path: Path, languages: Collection[str]) -> Given:
     by_id(given.prompts)
     if not given.prompts:
         listed = ", ".join(f"{n} {reason}" for reason, n in given.counts.items() if reason not in ("read", "used"))
+        listed += first_unreadable(given.set_aside)
         raise InputError(f"{path}: no prompt of split train to make pairs of ({listed})")
     return given
 

@@ -44,6 +44,9 @@ from alignprism.models.protocol import Decoding, Engine
 from alignprism.prompts.meaning import Floats, embed
 from alignprism.rows import Prompt, content_id
 
+ENDED = ("quota", "rounds", "per_seed")
+"""Ways for the work to end by itself; all others are failures."""
+
 _FEW = 200
 _SHOWN_BEFORE = 5  # prompts made already that a writer is shown, so that it writes others
 

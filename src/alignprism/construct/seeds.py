@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alignprism.construct.cells import Cell, cells_of
 from alignprism.construct.filters import handling_reason
-from alignprism.construct.output import SetAside
+from alignprism.construct.output import SetAside, first_unreadable, unreadable
 from alignprism.errors import InputError
 from alignprism.languages import find_language
 from alignprism.prompts.prompt_files import read_prompts
@@ -43,8 +43,7 @@ def read_seeds(path: Path, languages: Sequence[str], splits: Sequence[str]) -> G
     given = Given()
     for read in read_prompts([path]):
         if isinstance(read, Unreadable):
-            why = f"{read.column}: {read.reason}" if read.column else read.reason
-            given.unreadable.append(SetAside(f"{read.file}: row {read.row}", "unreadable row", why))
+            given.unreadable.append(unreadable(read))
             continue
         prompt = read[2]
         human = prompt.set == "redteam" and SYNTHETIC not in prompt.tags
@@ -54,7 +53,7 @@ def read_seeds(path: Path, languages: Sequence[str], splits: Sequence[str]) -> G
         among = f" in {', '.join(sorted(codes))}" if codes else ""
         raise InputError(
             f"{path}: no seed there, which is a red-team prompt that a person wrote, of split {' or '.join(splits)}{among} "
-            f"({len(given.others)} other prompts, {len(given.unreadable)} unreadable rows)"
+            f"({len(given.others)} other prompts, {len(given.unreadable)} unreadable rows{first_unreadable(given.unreadable)})"
         )
     return given
 

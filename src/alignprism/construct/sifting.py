@@ -21,6 +21,7 @@ STOPS = ("over budget", "interrupted")
 """Failures that end the work; what was made until then is kept."""
 
 NO_ANSWERS = "the writer gave no answer"
+NO_CHECKS = "the checker gave no answer"
 
 Bars = Callable[[str, int], Progress]
 """Opens a bar: its title and total."""
@@ -81,10 +82,13 @@ class Sifting:
         """The end of a round: what the checker's opinion and then `room` let through, which is accepted at once."""
         against: list[Why | None] = [None] * len(found)
         if self.checker is not None and found:
-            bar = self._bar("checks by", self.checker.engine, found)
+            bar, failed = self._bar("checks by", self.checker.engine, found), 0
             for n, opinion in enumerate(self.checker.opinions([prompt for prompt, _ in found], bar)):
                 against[n] = rule(opinion, found[n][1])
+                failed += opinion.failure is not None
                 self.stopped = str(opinion.failure) if opinion.failure in STOPS else self.stopped
+            if failed == len(found):  # what another round writes would not be checked either
+                self.stopped = self.stopped or NO_CHECKS
         accepted = []
         for one, reason in zip(found, against, strict=True):
             why = reason or room(one)

@@ -4,6 +4,7 @@ Ray cluster, or played from a script. No heavy imports: whoever asks needs no to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
@@ -65,8 +66,8 @@ class Decoding:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.samples < 1 or self.batch_size < 1:
             raise ValueError("max_new_tokens, samples and batch_size must be at least 1")
-        if self.temperature < 0.0 or not 0.0 < self.top_p <= 1.0:
-            raise ValueError("temperature must be at least 0, top_p above 0 and at most 1")
+        if not 0.0 <= self.temperature < math.inf or not 0.0 < self.top_p <= 1.0:  # so is NaN refused
+            raise ValueError("temperature must be a number of at least 0, top_p above 0 and at most 1")
         if self.temperature == 0.0 and self.samples > 1:
             raise ValueError("greedy decoding (temperature 0) has one completion per prompt; set samples to 1")
         if any(not text for text in self.stop):

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from alignprism.errors import shown
 from alignprism.prompts.handling import forbidden
 from alignprism.prompts.values import MAX_CHARACTERS, BadValue, language_code, listed, optional_text
 from alignprism.prompts.values import text as value_text
@@ -130,7 +131,7 @@ def read_file(
         else:
             others[named] += 1
     if not rows and others:
-        listed = ", ".join(f"{count} of set {name!r}" for name, count in others.most_common())
+        listed = ", ".join(f"{count} of set {shown(name)}" for name, count in others.most_common())
         raise RowError(
             f"{path}: no row is of set {wanted!r} (column set: {listed}); name the file under data.KEY of its set, or say "
             "data.redteam_set: translated where a parallel set holds the red-team prompts"
@@ -168,16 +169,16 @@ def own_prompt(
     code = language_code(record, "language")
     scope = (str(record["scope"]).strip().lower() if record.get("scope") else None) or None
     if scope not in (None, "global", "local"):
-        raise BadValue("scope", f"{scope!r}; accepted: global, local, or empty")
+        raise BadValue("scope", f"{shown(scope)}; accepted: global, local, or empty")
     categories = listed(record.get("categories"), "categories")
     # A tag of what is never used is read, so that the row is set aside and counted, not the whole file refused.
     unknown = [c for c in categories if c not in CATEGORIES and forbidden("", [c]) is None]
     if unknown:
-        raise BadValue("categories", f"{unknown[0]!r} is unknown; accepted: {', '.join(CATEGORIES)}")
+        raise BadValue("categories", f"{shown(unknown[0])} is unknown; accepted: {', '.join(CATEGORIES)}")
     seed_id = optional_text(record, "seed_id") or optional_text(record, "id") or content_id(text)
     split = record.get("split") or default_split or split_of(seed_id)
     if split not in ("train", "dev", "test"):
-        raise BadValue("split", f"{split!r}; accepted: train, dev, test")
+        raise BadValue("split", f"{shown(split)}; accepted: train, dev, test")
     return Prompt(
         id=optional_text(record, "id") or content_id(prompt_set, code, text),
         text=text,

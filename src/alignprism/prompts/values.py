@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from alignprism.errors import shown
 from alignprism.languages import UnknownLanguage, find_language
 
 MAX_CHARACTERS = 100_000
@@ -23,12 +24,6 @@ class BadValue(Exception):  # noqa: N818  # never leaves this package: it become
     def __init__(self, column: str, reason: str) -> None:
         super().__init__(f"{column}: {reason}")
         self.column, self.reason = column, reason
-
-
-def shown(found: Any) -> str:
-    """A value as a message may show it: quoted where it is short, else only its length (it may be harmful text)."""
-    written = str(found)
-    return repr(written) if len(written) <= 32 else f"a text of {len(written)} characters"
 
 
 def value(record: Mapping[str, Any], column: str) -> Any:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from alignprism.construct.checker import Checker
 from alignprism.construct.output import write_report, write_set_aside
-from alignprism.construct.rephrase import Rephrased, decoding_of, first_requests, rephrase
+from alignprism.construct.rephrase import ENDED, Rephrased, decoding_of, first_requests, rephrase
 from alignprism.construct.seeds import SYNTHETIC, usable_seeds
-from alignprism.construct.sifting import STOPS
 from alignprism.models.cost import Estimate, dollars, estimate_tokens
 from alignprism.models.protocol import Engine
 from alignprism.models.settings import ModelSettings
@@ -38,7 +37,7 @@ def grow_seeds(context: Context) -> list[Path]:
     Raises
     ------
     CallsStopped
-        the budget or the run ended before the quota was reached; what was answered is kept.
+        the budget, the run or the answers ended before the quota was reached; what was answered is kept.
     """
     study = context.study
     settings = study.rephrase
@@ -73,9 +72,9 @@ def _opened(context: Context, model: ModelSettings) -> Iterator[Engine]:
 
 
 def _refuse_stopped(found: Rephrased, writer: str) -> None:
-    """A stage that ended for want of money would freeze too few prompts into everything behind it."""
-    if found.stopped in STOPS:
-        why = "budget.max_cost is reached" if found.stopped == "over budget" else "interrupted"
+    """A stage that ended for want of money or answers would freeze too few prompts into everything behind it."""
+    if found.stopped not in ENDED:
+        why = "budget.max_cost is reached" if found.stopped == "over budget" else found.stopped
         raise CallsStopped(f"{writer}: {why} after {len(found.prompts)} new prompts; what was answered is kept")
     if not found.prompts:
         reasons = ", ".join(f"{reason} ({n})" for reason, n in found.report["set_aside"].items()) or found.stopped

@@ -7,9 +7,10 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from alignprism.errors import shown
 from alignprism.prompts.formats.format import Bad, Format, Item, Options, Part
 from alignprism.prompts.sources import Record
-from alignprism.prompts.values import BadValue, check_text, shown
+from alignprism.prompts.values import BadValue, check_text
 from alignprism.rows import Completion, Label, Pair, Prompt, Rating
 
 TABLES: dict[str, type[Any]] = {

@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from alignprism.errors import shown
 from alignprism.languages import language
 from alignprism.prompts.formats.format import Bad, Format, Item, Options, Part, set_split
 from alignprism.prompts.sources import Record
-from alignprism.prompts.values import BadValue, language_code, listed, one_of, optional_text, shown, text
+from alignprism.prompts.values import BadValue, language_code, listed, one_of, optional_text, text
 from alignprism.rows import CATEGORIES, Prompt, content_id
 
 SOURCE = "CohereForAI/aya_redteaming"

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from alignprism.errors import shown
 from alignprism.prompts.formats.format import Bad, Format, Item, Options, Part, set_split
 from alignprism.prompts.sources import Record
-from alignprism.prompts.values import BadValue, language_code, number, optional_text, shown, text
+from alignprism.prompts.values import BadValue, language_code, number, optional_text, text
 from alignprism.rows import Prompt, content_id
 
 SOURCE = "LinguaSafe; scope is a stand-in (language-specific as local)"

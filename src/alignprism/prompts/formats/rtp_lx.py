@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alignprism.errors import shown
 from alignprism.prompts.formats.format import Bad, Format, Item, Options, Part, make_pair, ratings, set_split, supplied
 from alignprism.prompts.sources import Record, SourceFile, read_source_file
-from alignprism.prompts.values import BadValue, identifier, one_of, optional_text, shown, text, value
+from alignprism.prompts.values import BadValue, identifier, one_of, optional_text, text, value
 from alignprism.rows import Completion, Label, Pair, Prompt, Rating, Scope
 
 SOURCE = "microsoft/RTP-LX; scope is a stand-in (manual as local, transcreated as global)"
