@@ -87,6 +87,22 @@ def test_seeds_grow_into_training_prompts_and_peoples_answers_are_candidates(
     assert checked.code == 0, checked.all
 
 
+def test_a_writer_that_stops_answering_ends_the_stage_and_freezes_no_half_of_it(bench: Bench, tmp_path: Path) -> None:
+    whole, said_before = Writer(), list[str]()
+
+    def tired(text: str) -> str | None:
+        if "numbered list of" not in text:
+            return whole(text)
+        said_before.append(text)
+        return listed(*GROWN[:2]) if whole(text) and len(said_before) == 1 else None
+
+    with serving(tired) as server:
+        study = grown_study(bench, tmp_path / "study", server)
+        said = bench.call("run", study, "--run", tmp_path / "run")
+    assert said.code == 1 and "the writer gave no answer after 2 new prompts" in said.err, said.all
+    assert not (tmp_path / "run" / "stages" / "rephrase" / "prompts.parquet").exists()
+
+
 def test_a_dry_run_says_what_the_writer_would_see(bench: Bench, tmp_path: Path, server: JudgeServer) -> None:
     study = grown_study(bench, tmp_path / "study", server)
     text = study.read_text(encoding="utf-8").replace("127.0.0.1", "writer.example")

@@ -37,6 +37,8 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     suffix = path.suffix.lower()
     if not path.exists():
         raise RowError(f"{path}: cannot be read (no such file)")
+    if path.is_dir() and suffix != ".parquet":
+        raise RowError(f"{path}: a folder; name a file in it that ends in .jsonl, .csv or .parquet")
     if suffix == ".parquet":
         try:
             yield from enumerate(pq.read_table(path).to_pylist(), 1)

@@ -153,7 +153,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) -> None:
     model = tiny_model("llama")
     with torch.no_grad():
         model.get_input_embeddings().weight[EXAMPLES[3].chosen_ids[0]] = math.nan
-    with pytest.raises(TrainingError, match=r"loss is nan|differ from the model's own logits by nan"):
+    with pytest.raises(TrainingError, match=r"loss is nan|weights hold NaN"):
         train(dataclasses.replace(DPO, method="sft-preferred"), EXAMPLES, model, tiny_tokenizer(), tmp_path / "run")
 
 

@@ -403,6 +403,19 @@ def test_ties_of_adapters_is_refused_with_the_way_through_full_models(tmp_path: 
     assert _load(tmp_path / "same-type").dtype == torch.bfloat16
 
 
+def test_an_adapter_of_another_model_is_named(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    tiny_model("llama").save_pretrained(str(base))
+    adapter = _adapter(tmp_path / "a", base, 1, target_modules=["q_proj"])
+    file = adapter / "adapter_model.safetensors"
+    wider = {
+        name: torch.cat([value, value], -1) if "lora_A" in name else value for name, value in load_file(file).items()
+    }
+    save_file(wider, file)
+    with pytest.raises(InputError, match=r"does not fit LlamaForCausalLM with hidden size .* trained on another model"):
+        apply_adapter(base, adapter, tmp_path / "out")
+
+
 def test_an_adapter_on_a_tied_head_is_not_applied(tmp_path: Path) -> None:
     base = _folders(tmp_path)[0]
     adapter = _adapter(tmp_path / "a", base, 1, target_modules=["q_proj", "lm_head"])

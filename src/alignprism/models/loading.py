@@ -37,9 +37,20 @@ def with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     Raises
     ------
     InputError
-        the adapter changes an output head that is the embedding too: merged, it would change both.
+        the adapter is of another model; or it changes an output head that is the embedding too: merged, it would change both.
     """
-    wrapped = PeftModel.from_pretrained(model, str(adapter))
+    try:
+        wrapped = PeftModel.from_pretrained(model, str(adapter))
+    except (
+        RuntimeError,
+        ValueError,
+    ) as error:  # peft's words for weights of another size, and for layers that are not there
+        if not any(words in str(error) for words in ("size mismatch", "not found in the base model")):
+            raise
+        raise InputError(
+            f"{adapter}: this adapter does not fit {type(model).__name__} with hidden size {model.config.hidden_size}: it was "
+            "trained on another model; name that one (adapter_config.json: base_model_name_or_path)"
+        ) from error
     head = wrapped.get_base_model().get_output_embeddings()
     if isinstance(head, LoraLayer) and head.get_base_layer().weight is model.get_input_embeddings().weight:
         raise InputError(

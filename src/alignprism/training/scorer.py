@@ -162,6 +162,11 @@ def check_against_logits(
         full = logits.float().log_softmax(-1).gather(-1, batch.targets[:, None]).squeeze(-1)
     differences = (ours - full).abs()
     difference = float(differences.max())
+    if not (ours.isfinite().all() and full.isfinite().all()):
+        raise TrainingError(
+            f"the log-probabilities of {type(scorer.causal).__name__} are not finite before the first step: its weights hold NaN or "
+            "infinities, or its dtype is too narrow for it"
+        )
     if not difference <= tolerance:
         worst = int(batch.rows[int(differences.nan_to_num(float("inf")).argmax())])
         where = f"row {row_names[worst]!r}: " if row_names else ""
