@@ -1,6 +1,6 @@
 """What annotators' notes do to a rubric judge: harm found, and false alarms on safe answers (notes can prime).
 
-    python benchmarks/notes_effect.py [--source embedded:smollm2-135m-instruct] [--rows 24] [--notes 2] [--cache FOLDER]
+    python benchmarks/notes_effect.py [--source embedded:smollm2-135m-instruct] [--rows 24] [--notes 2] [--template FILE]
 
 The judged answers are the project's own rows in English (harmful ones, refusals and harmless help in equal parts), the notes
 the explanations of the sample's train prompts. The last line is one JSON object: for the judge without and with notes the share of
@@ -58,11 +58,19 @@ def main() -> None:
     parser.add_argument("--source", default="embedded:smollm2-135m-instruct")
     parser.add_argument("--rows", type=int, default=24)
     parser.add_argument("--notes", type=int, default=2)
+    parser.add_argument("--template", help="of the judge's question; short_judge.jinja is one for small models")
+    parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/alignprism").expanduser())
     options = parser.parse_args()
     items, harmful = judged_rows(options.rows)
-    plain = RubricSettings(model=ModelSettings(source=options.source), max_new_tokens=64)
-    found: dict[str, object] = {"model": options.source, "notes": options.notes}
+    plain = RubricSettings(
+        model=ModelSettings(source=options.source), template=options.template, max_new_tokens=options.max_new_tokens
+    )
+    found: dict[str, object] = {
+        "model": options.source,
+        "template": options.template or "shipped",
+        "notes": options.notes,
+    }
     verdicts = {}
     with tempfile.TemporaryDirectory() as folder, CallStore(Path(folder) / "calls.sqlite") as store:
         for name, settings in (("without", plain), ("with", plain.model_copy(update={"notes": options.notes}))):
