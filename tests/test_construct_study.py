@@ -110,6 +110,8 @@ def test_a_dry_run_says_what_the_writer_would_see(bench: Bench, tmp_path: Path, 
     said = bench.call("run", study, "--run", tmp_path / "run", "--dry-run")
     assert said.code == 0, said.all
     assert "human seeds and their explanations" in said.out and "writer.example" in said.out
+    # The seed stands for itself and for what grows from it: three safety prompts are tried, and two general ones.
+    assert "training prompts to base on this machine: 5 calls" in said.out
     refused = bench.call("run", study, "--run", tmp_path / "run")
     assert refused.code == 2 and "allow_remote" in refused.err and "rephrase.writer" in refused.err
 

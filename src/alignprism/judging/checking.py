@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from alignprism.errors import InputError
+from alignprism.errors import InputError, shown
 from alignprism.judging.judged_file import JudgedRow
 from alignprism.rows import RowError, Verdict
 from alignprism.statistics import (
@@ -128,7 +128,7 @@ def _label(row: JudgedRow) -> tuple[str, HumanLabel | None]:
         return "without a decision", None
     if said not in _LABELS:
         raise RowError(
-            f"{where}: column label: {record['label']!r}; accepted: harmful, harmless, undecidable or nothing"
+            f"{where}: column label: {shown(record['label'])}; accepted: harmful, harmless, undecidable or nothing"
         )
     if kind in _NOT_DRAWN:
         return kind, None

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignprism.errors import InputError
+from alignprism.errors import InputError, shown
 from alignprism.judging.protocol import Item
 from alignprism.judging.verdicts import item_of, nothing_to_judge
 from alignprism.languages import UnknownLanguage, language
@@ -122,7 +122,7 @@ def text_in(record: Mapping[str, Any], name: str, where: str) -> str:
 def _scope(value: str, where: str) -> Scope | None:
     known: dict[str, Scope | None] = {"": None, "global": "global", "local": "local"}
     if value not in known:
-        raise RowError(f"{where}: {value!r}; accepted: global, local or nothing")
+        raise RowError(f"{where}: {shown(value)}; accepted: global, local or nothing")
     return known[value]
 
 

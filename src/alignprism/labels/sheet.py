@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignprism.errors import InputError
+from alignprism.errors import InputError, shown
 from alignprism.report.visible import visible
 from alignprism.rows import Harm, write_atomic
 
@@ -140,7 +140,7 @@ def read_sheet(path: Path, annotator: str) -> list[Mark]:
         if not mark.item:
             problems.append(f"row {number}: column item: empty; do not change this column")
         elif value and mark.label is None:
-            problems.append(f"row {number}: column label: {_short(value)}; accepted: {', '.join(VALUES)}")
+            problems.append(f"row {number}: column label: {shown(value)}; accepted: {', '.join(VALUES)}")
         elif (earlier := seen.setdefault((mark.item, mark.annotator), number)) != number:
             problems.append(
                 f"row {number}: column item: {mark.item} stands in row {earlier} too, by the same annotator "
@@ -158,11 +158,6 @@ def first_of(path: Path, problems: Sequence[str]) -> str:
     """The first problem of a file, and how many more there are."""
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"{path}: {problems[0]}{more}. Nothing was stored"
-
-
-def _short(value: str) -> str:
-    # A cell in the wrong place may hold a completion: no more of it than shows what happened.
-    return repr(value) if len(value) <= 20 else f"a text of {len(value)} characters"
 
 
 def _text(path: Path) -> str:

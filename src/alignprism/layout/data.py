@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle, islice
 from pathlib import Path
 
 from alignprism import stages
 from alignprism.construct.ranking import n_meetings
 from alignprism.layout.plan import Plan, Stage, decoding_seconds, taught
 from alignprism.models.protocol import Decoding
-from alignprism.rows import content_id, file_digest
+from alignprism.rows import Prompt, content_id, file_digest
 from alignprism.stages import Sent
 from alignprism.study import Study
 
@@ -69,9 +70,10 @@ def _pair_stages(layout: Plan, arm: str) -> Iterator[Stage]:
     study = stages.arm_study(layout.study, arm)
     prompts = [p for side in stages.training_prompts(study, layout.prompts) for p in side]
     asked = content_id([p.id for p in prompts])
+    expected = [p for side in _expected(layout, study) for p in side]
     decoding = Decoding(max_new_tokens=study.pairs.max_new_tokens, temperature=1.0, samples=study.pairs.candidates)
     asked_of = tuple(
-        stages.sent_prompts("training prompts", name, study.models[name], prompts, decoding)
+        stages.sent_prompts("training prompts", name, study.models[name], expected, decoding)
         for name in study.generators
     )
     judged_by = _ranking(layout, study)
@@ -98,6 +100,7 @@ def _pair_stages(layout: Plan, arm: str) -> Iterator[Stage]:
         ("prompts", *grown, stages.arm_stage("candidates", arm), *taught(study, study.baseline)),
         {
             **_files(study, "safety_pairs", "general_pairs"),
+            **({"apart_from": stages.apart_from(study)} if stages.ready_kinds(study) else {}),
             **({} if study.pairs.ranking == "scores" else {"comparer": layout.judges["pairwise"].digest}),
             "judge": layout.judges["preference"].digest,
             "base": layout.digests[study.baseline],
@@ -114,7 +117,7 @@ def _pair_stages(layout: Plan, arm: str) -> Iterator[Stage]:
 
 def _ranking(layout: Plan, study: Study) -> tuple[Sent, ...]:
     """What the judges are shown that rank candidates into pairs and look at ready ones."""
-    safety, general = stages.training_prompts(study, layout.prompts)
+    safety, general = _expected(layout, study)
     judge, longest = study.judges.as_settings("preference"), study.pairs.max_new_tokens
     candidates = study.pairs.candidates * len(study.generators) + 1
     text = "training prompts, their references and candidates"
@@ -126,6 +129,16 @@ def _ranking(layout: Plan, study: Study) -> tuple[Sent, ...]:
         text = "training prompts and their candidates, two at a time"
         sent.append(stages.sent_to_pairwise(text, comparer, safety * n_meetings(candidates), longest))
     return tuple(sent)
+
+
+def _expected(layout: Plan, study: Study) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts to estimate by: where seeds grow, they stand in turn for the prompts that are not written yet."""
+    safety, general = stages.training_prompts(study, layout.prompts)
+    if study.rephrase is None:
+        return safety, general
+    grown = len(stages.seeds_of(study, layout.prompts)) * study.rephrase.per_seed
+    most = min(stages.tried(study)["safety"], len(safety) + grown)
+    return list(islice(cycle(safety), most)), general
 
 
 def _files(study: Study, *names: str) -> dict[str, str]:

@@ -52,8 +52,7 @@ def ready_pairs(
     assert file is not None
     found = read_pairs(Path(file), kind)
     aside = list(found.set_aside)
-    # Those that `data.per_language` leaves out are held out as well: a later study may test on them.
-    held_out = _HeldOut([prompt for prompt in all_prompts(study) if prompt.split != "train"])
+    held_out = _HeldOut(_held_out(study))
     known = known_to_judges(study)
     usable: list[Pair] = []
     for pair in found.pairs:
@@ -73,6 +72,16 @@ def ready_pairs(
         return Made(drawn, aside)
     checked = refuse_harmful(drawn, judge, context.progress("judging the chosen sides of ready pairs", len(drawn)))
     return Made(checked.pairs, [*aside, *checked.set_aside])
+
+
+def apart_from(study: Study) -> str:
+    """A digest of all that ready pairs are kept apart from: held-out prompts, and those that judges were trained on."""
+    return content_id([(p.id, p.text) for p in _held_out(study)], sorted(known_to_judges(study)))
+
+
+def _held_out(study: Study) -> list[Prompt]:
+    # Those that `data.per_language` leaves out are held out as well: a later study may test on them.
+    return [prompt for prompt in all_prompts(study) if prompt.split != "train"]
 
 
 def evenly(pairs: Sequence[Pair], number: int, seed: int) -> list[Pair]:
