@@ -160,6 +160,14 @@ def test_ready_pairs_are_trained_on_but_none_of_a_held_out_prompt(bench: Bench, 
     assert sum(dropped.values()) + results(run)["pairs"]["safety"]["made"] == read
 
 
+def test_a_file_without_a_pair_is_refused_before_anything_is_asked(bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    study = bench.study(folder, per_language="  safety_pairs: pairs.jsonl")
+    (folder / "pairs.jsonl").write_text('{"text": "This is no pair.", "language": "en"}\n', encoding="utf-8")
+    said = bench.call("run", study, "--run", tmp_path / "run", "--dry-run")
+    assert said.code == 2 and "no safety pair can be used of 1 rows" in said.err, said.all
+
+
 def test_a_generator_that_is_not_compared_gives_candidates_and_no_figures(bench: Bench, tmp_path: Path) -> None:
     study = bench.study(
         tmp_path / "study",

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignprism.construct.pair_inputs import HARMFUL, read_pairs, read_training_prompts, refuse_harmful
+from alignprism.construct.pair_inputs import HARMFUL, check_pairs, read_pairs, read_training_prompts, refuse_harmful
 from alignprism.construct.pairing import PairsStopped
 from alignprism.errors import InputError
 from alignprism.judging.protocol import HarmVerdict, Item
@@ -127,6 +127,13 @@ def test_a_harmful_chosen_side_is_refused_and_an_undecided_one_is_not_taken_for_
     assert [row.reason for row in judged.set_aside] == [HARMFUL, "chosen not judged"]
     with pytest.raises(PairsStopped, match="1 chosen sides were not judged"):
         refuse_harmful(read.pairs, Judge("no reply: over budget"))
+
+
+def test_a_file_is_read_until_one_pair_can_be_used_and_named_if_none_can(tmp_path: Path) -> None:
+    good = {"prompt": "One?", "chosen": "Kind.", "rejected": "Rude.", "language": "en"}
+    check_pairs(jsonl(tmp_path / "a.jsonl", [good | {"chosen": " "}, good]), "safety")
+    with pytest.raises(InputError, match=r"no safety pair can be used of 1 rows; the first, .*row 1: column chosen"):
+        check_pairs(jsonl(tmp_path / "b.jsonl", [good | {"chosen": " "}]), "safety")
 
 
 def test_only_train_prompts_become_pairs_and_the_others_are_counted(tmp_path: Path) -> None:

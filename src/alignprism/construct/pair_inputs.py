@@ -98,8 +98,6 @@ def read_pairs(path: Path, kind: Kind, language: str | None = None) -> ReadPairs
     InputError
         the file cannot be read at all, or nothing in it can be used.
     """
-    if path.is_dir() and (path / "pairs.parquet").is_file():
-        path = path / "pairs.parquet"
     pairs: dict[str, Pair] = {}
     aside: list[SetAside] = []
     for where, found in _read(path, kind, language):
@@ -114,9 +112,23 @@ def read_pairs(path: Path, kind: Kind, language: str | None = None) -> ReadPairs
     return ReadPairs(list(pairs.values()), aside)
 
 
+def check_pairs(path: Path, kind: Kind) -> None:
+    """Whether there is a pair of the kind in a file: rows are read until one can be used.
+
+    Raises
+    ------
+    InputError
+        see `read_pairs`.
+    """
+    if not any(isinstance(found, Pair) and _refused(found, ()) is None for _, found in _read(path, kind, None)):
+        read_pairs(path, kind)  # says why there is none
+
+
 def _read(path: Path, kind: Kind, language: str | None) -> Iterator[tuple[str, Pair | str]]:
     """Place, and the pair or why there is none."""
     options = Options(language=language)
+    if path.is_dir() and (path / "pairs.parquet").is_file():
+        path = path / "pairs.parquet"
     for file in list_files(path):
         for record in read_source_file(file):
             where = f"{record.file}: row {record.row}"

@@ -38,6 +38,7 @@ def data_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
             )
     if not study.methods:
         return
+    stages.check_ready(study)
     if study.rephrase is not None:
         yield _rephrase_stage(layout)
     for arm in stages.arms_of(study):

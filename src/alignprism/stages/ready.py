@@ -11,7 +11,7 @@ from alignprism.construct.candidates import Written, supplied_candidates
 from alignprism.construct.mix import KINDS, Kind
 from alignprism.construct.near import NearIndex
 from alignprism.construct.output import SetAside
-from alignprism.construct.pair_inputs import read_pairs, refuse_harmful
+from alignprism.construct.pair_inputs import check_pairs, read_pairs, refuse_harmful
 from alignprism.construct.prefer import Made
 from alignprism.judging.head import prompt_digest
 from alignprism.judging.protocol import HarmJudge
@@ -32,6 +32,24 @@ def ready_kinds(study: Study) -> list[Kind]:
     return [kind for kind in KINDS if files[kind] is not None and tried(study)[kind]]
 
 
+def check_ready(study: Study) -> None:
+    """Stop before anything is paid for where a file of ready pairs holds none.
+
+    Raises
+    ------
+    InputError
+        the file cannot be read, or holds no pair of its kind.
+    """
+    for kind in ready_kinds(study):
+        check_pairs(_file_of(study, kind), kind)
+
+
+def _file_of(study: Study, kind: Kind) -> Path:
+    file = study.data.safety_pairs if kind == "safety" else study.data.general_pairs
+    assert file is not None
+    return Path(file)
+
+
 def ready_pairs(
     context: Context, study: Study, kind: Kind, judge: HarmJudge, within_limit: Callable[[Made], Made]
 ) -> Made:
@@ -48,9 +66,7 @@ def ready_pairs(
     PairsStopped
         the budget or the run ended before all were judged.
     """
-    file = study.data.safety_pairs if kind == "safety" else study.data.general_pairs
-    assert file is not None
-    found = read_pairs(Path(file), kind)
+    found = read_pairs(_file_of(study, kind), kind)
     aside = list(found.set_aside)
     held_out = _HeldOut(_held_out(study))
     known = known_to_judges(study)
