@@ -27,8 +27,8 @@ smoke: $(VENV)/ready ## all four methods with very few prompts and steps (runs/s
 study: $(VENV)/ready ## all methods with three training seeds: hours, resumable (runs/study/)
 	$(BIN)/alignprism quickstart --size study
 
-test: $(VENV)/ready ## run the tests, two at a time
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(VENV)/ready ## run the tests, three files at a time (many wait for processes and servers)
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: $(VENV)/ready ## format, lint, strict types
 	$(BIN)/ruff format --check src tests benchmarks

@@ -50,7 +50,7 @@ CASES = ("large_vocab", "gemma", "sft", "ablation", "positions", "sweep", "scali
 MORE = ("large_vocab_long", "gemma_full")
 """Cases that run only when they are named."""
 STOCK_STEPS = 3
-TUNED_STEPS = 5
+TUNED_STEPS = 4
 """TRL's steps with 256k words: a minute each on two cores. The first is not timed."""
 TRL_MAX_LENGTH = 1024
 Figures = dict[str, Any]

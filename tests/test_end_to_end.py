@@ -17,6 +17,8 @@ from playwright.sync_api import Page, sync_playwright
 from alignprism.prompts.read import read_sample
 from alignprism.rows import Completion, read_rows
 
+pytestmark = pytest.mark.slow
+
 COMMAND = str(Path(sys.executable).with_name("alignprism"))
 
 
@@ -26,7 +28,8 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory, gemma_folder: Path) -> P
     run = tmp_path_factory.mktemp("smoke") / "run"
     process = subprocess.run(
         [COMMAND, "quickstart", "--size", "smoke", "--run", str(run)],
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        # One thread: beside other tests a second one would spin, not work.
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=1200,

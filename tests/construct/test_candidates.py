@@ -63,7 +63,7 @@ def test_a_failure_is_no_candidate_and_a_forbidden_answer_is_withheld() -> None:
 def test_a_file_names_its_prompt_by_id_or_by_text(tmp_path: Path) -> None:
     path = file_of(
         tmp_path,
-        {"prompt_id": "p", "text": "one", "source": "Ana", "kind": "human"},
+        {"prompt_id": "p", "text": "one", "source": "Ana", "kind": "human", "licence": "own", "redistribute": True},
         {"prompt": "एक सवाल", "completion": "two", "model": "m", "model_digest": "w"},
         {"prompt": "Insult me.", "language": "en", "text": "three", "source": "s", "licence": "CC0-1.0"},
     )
@@ -114,7 +114,7 @@ def test_a_text_that_stands_in_two_languages_needs_the_language(tmp_path: Path) 
 def test_our_own_completions_and_files_of_generate_are_such_files(tmp_path: Path) -> None:
     write_rows(tmp_path / "c.parquet", [completion("one"), replace(completion(""), failure="timeout")], Completion)
     found = supplied_candidates(tmp_path / "c.parquet", [PROMPT])
-    assert found.by_prompt["p"] == [Written("one", "base", "model", "d", "id-one", "k")]
+    assert found.by_prompt["p"] == [Written("one", "base", "model", "d", "id-one", "k", redistribute=False)]
     assert len(found.set_aside) == 1
     sampled = [
         {"id": "row 1", "prompt": "Insult me.", "completion": text, "model": "m", "model_digest": "w", "sample": n}

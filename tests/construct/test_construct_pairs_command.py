@@ -177,7 +177,7 @@ def test_answers_of_people_stand_beside_one_generator(two: list[object], tmp_pat
     pairs = {pair.prompt_id: pair for pair in read_rows(tmp_path / "out" / "made" / "pairs.parquet", Pair)}
     assert (pairs["one"].chosen_source, pairs["one"].chosen_origin) == ("Ana", "human")
     assert (pairs["one"].licence, pairs["one"].redistribute) == ("CC0-1.0; own", False)
-    assert pairs["two"].redistribute
+    assert not pairs["two"].redistribute, "nobody said that Ana's answer may be passed on"
     assert report_of(tmp_path / "out" / "made")["supplied_not_used"] == {"no such prompt": 1}
 
 

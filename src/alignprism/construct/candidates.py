@@ -99,9 +99,10 @@ def candidates_of(prompt: Prompt, completions: Iterable[Completion], supplied: I
 def written_of(row: Completion) -> Written:
     """A completion as an answer; one whose weights nobody knows is supplied. A failure is an empty answer, never used."""
     origin: Origin = "model" if row.model_digest else "supplied"
-    licensed = bool(row.licence)
+    # What a model of the study samples belongs to whoever runs it; what others wrote may be passed on only if they say so.
+    own = origin == "model" and not row.licence
     return Written(
-        row.text, row.model, origin, row.model_digest, row.id, row.call, row.licence, row.redistribute or not licensed
+        row.text, row.model, origin, row.model_digest, row.id, row.call, row.licence, row.redistribute or own
     )
 
 
@@ -219,5 +220,5 @@ def _supplied(record: Mapping[str, Any]) -> Written:
         completion=(optional_text(record, "id") or "") if record.get("prompt_id") else "",
         call=optional_text(record, "call") or "",
         licence=licence,
-        redistribute=not licence or str(record.get("redistribute", "")).lower() in ("true", "1", "yes"),
+        redistribute=str(record.get("redistribute", "")).lower() in ("true", "1", "yes"),
     )

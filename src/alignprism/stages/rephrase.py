@@ -13,6 +13,7 @@ from alignprism.construct.seeds import SYNTHETIC, usable_seeds
 from alignprism.models.cost import Estimate, dollars, estimate_tokens
 from alignprism.models.protocol import Engine
 from alignprism.models.settings import ModelSettings
+from alignprism.prompts.select import all_prompts
 from alignprism.rows import Prompt
 from alignprism.stages.context import Context
 from alignprism.stages.engines import CallsStopped, opened
@@ -42,10 +43,10 @@ def grow_seeds(context: Context) -> list[Path]:
     study = context.study
     settings = study.rephrase
     assert settings is not None
-    prompts = context.prompts()
-    seeds = seeds_of(study, prompts)
+    seeds = seeds_of(study, context.prompts())
     known = {seed.id for seed in seeds}
-    others = [prompt for prompt in prompts if prompt.id not in known]
+    # Those that `data.per_language` leaves out as well: a later study may test on them.
+    others = [prompt for prompt in all_prompts(study) if prompt.id not in known]
     with ExitStack() as stack:
         writer = stack.enter_context(_opened(context, settings.writer))
         checking = settings.checker and stack.enter_context(_opened(context, settings.checker))
