@@ -462,7 +462,7 @@ def test_a_judge_refuses_harmful_chosen_sides_before_they_are_mixed(files: tuple
     result = call("mix", *files, *options)
     assert result.exit_code == 0, said(result)
     counts = report_of(tmp_path / "out" / "mixed")["pairs"]["safety"]
-    assert counts == {"read": 32, "usable": 24, "set_aside": {"chosen harmful": 8}}
+    assert (counts["read"], counts["usable"], counts["set_aside"]) == (32, 24, {"chosen harmful": 8})
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_an_id_that_repeats_and_a_language_nobody_knows_are_set_aside(tmp_path: 
         ("a.csv", b"text,language\n", "holds no rows"),
         ("a.csv", b"words,language\nOne,en\n", "row 1: column text: empty or missing; columns read: id, text"),
         ("a.csv", b"text,text\nOne,en\n", "column 'text' occurs twice"),
-        ("a.csv", GOOD.decode().encode("utf-16"), "UTF-16; save the file as UTF-8, or give --encoding utf-16"),
+        ("a.csv", GOOD.decode().encode("utf-16"), "UTF-16; save the file as UTF-8, or import it"),
         ("a.csv", b"t\xe9xt,language\nOne,en\n", "header: not UTF-8"),
         ("a.parquet", b"PAR1 no more", "not a readable Parquet file"),
         ("a.csv.gz", b"not gzip at all", "the gzip data are damaged"),

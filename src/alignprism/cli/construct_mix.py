@@ -103,7 +103,13 @@ def mix_command(
             for kind, read in found.items()
         }
         report = {"command": "mix", "mixture": share, "seed": seed, "judged_by": judge, "pairs": counts}
+        if scope != "all":
+            scopes = Counter(pair.scope or "none" for pair in found["safety"].pairs)
+            report["usable_by_scope"] = dict(sorted(scopes.items()))
         _write(out, arms, [row for read in found.values() for row in read.set_aside], report)
+        unscoped = sum(pair.scope is None for pair in found["safety"].pairs) if scope != "all" else 0
+        if unscoped:
+            say(f"{unscoped} safety pairs name no scope and are in no mixture of one")
         if judge is None:
             say("Chosen sides were not judged: --judge refuses harmful ones")
 

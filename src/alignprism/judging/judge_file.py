@@ -95,8 +95,10 @@ def _loaded(path: Path) -> tuple[yaml.Node | None, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise JudgeFileError(f"{where}: not readable as YAML: {getattr(error, 'problem', error)}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise JudgeFileError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    except OSError as error:
+        raise JudgeFileError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise JudgeFileError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
     return node, raw
 
 

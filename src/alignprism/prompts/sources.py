@@ -168,7 +168,9 @@ def _text_file(file: SourceFile, encoding: str, header: bool) -> Iterator[Record
             start = raw.read(4)
             raw.seek(0)
             if start[:2] in (b"\xff\xfe", b"\xfe\xff") and encoding.startswith("utf-8"):
-                raise RowError(f"{file.shown}: UTF-16; save the file as UTF-8, or give --encoding utf-16")
+                raise RowError(
+                    f"{file.shown}: UTF-16; save the file as UTF-8, or import it with `data import --encoding utf-16`"
+                )
             # Bytes that are not of the encoding become half characters, so that the cell can be named later.
             lines = io.TextIOWrapper(raw, encoding, errors=_errors(encoding), newline="")
             if file.kind == ".txt":
@@ -196,7 +198,9 @@ def _csv(file: SourceFile, lines: io.TextIOWrapper, header: bool) -> Iterator[Re
     if not first.strip():
         return
     if header and any("\udc80" <= character <= "\udcff" for character in first):
-        raise RowError(f"{file.shown}: header: not UTF-8; save the file as UTF-8, or give --encoding, as windows-1251")
+        raise RowError(
+            f"{file.shown}: header: not UTF-8; save the file as UTF-8, or import it with `data import --encoding`, as windows-1251"
+        )
     delimiter = delimiter_of(first, file.name) if header else ","
     rows = csv_rows(_chain(first, lines), delimiter)
     columns: list[str] | None = None
