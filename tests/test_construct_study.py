@@ -16,7 +16,7 @@ from tiny_model import Bench, results
 
 from alignprism.judging.head import Head, head_bytes, prompt_digest
 from alignprism.prompts.read import read_sample
-from alignprism.rows import Pair, Prompt, read_rows
+from alignprism.rows import Completion, Pair, Prompt, read_rows
 
 sys.path[:0] = [str(Path(__file__).parent / "construct"), str(Path(__file__).parent / "judging")]
 from invented import YES, invented, listed  # noqa: E402
@@ -179,8 +179,8 @@ def test_a_generator_that_is_not_compared_gives_candidates_and_no_figures(bench:
     assert said.code == 0, said.all
     assert not (run / "stages" / "complete-other").exists()
     assert results(run)["models"] == ["base", "sft-preferred"]
-    pairs = read_rows(run / "stages" / "pairs" / "pairs.parquet", Pair)
-    assert {pair.rejected_source for pair in pairs} <= {"base", "other", "reference"}
+    candidates = read_rows(run / "stages" / "candidates" / "completions.parquet", Completion)
+    assert {row.model for row in candidates} == {"base", "other"}
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from alignprism.prompts.identify import same_language
-from alignprism.prompts.lexical import BANDS, CUT, HASHES, Signatures, grams, jaccard, normalise, signatures
+from alignprism.prompts.lexical import BANDS, CUT, HASHES, SLACK, Signatures, grams, jaccard, normalise, signatures
 from alignprism.rows import Prompt
 
 _PIECE = 5000  # texts that are hashed at once: memory does not grow with their number
-_SLACK = 0.18  # three standard errors of a similarity of 0.7 estimated from 64 minima
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class NearIndex:
         similar = [(1.0, number) for number in same]
         if others:
             rows = np.array(sorted(others))
-            rows = rows[(self._signed[rows] == signature).mean(axis=1) >= self.cut - _SLACK]
+            rows = rows[(self._signed[rows] == signature).mean(axis=1) >= self.cut - SLACK]
             mine = grams(text) if len(rows) else frozenset()
             compared = [(jaccard(mine, grams(self._texts[n])), n) for n in rows.tolist()]
             similar += sorted((pair for pair in compared if pair[0] >= self.cut), key=lambda pair: (-pair[0], pair[1]))

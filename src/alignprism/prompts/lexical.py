@@ -22,7 +22,7 @@ BANDS = 16
 CUT = 0.7
 """Jaccard similarity from which two texts of one language are near-duplicates."""
 
-_SLACK = 0.18  # three standard errors of a similarity of 0.7 estimated from 64 minima
+SLACK = 0.18  # three standard errors of a similarity of 0.7 estimated from 64 minima
 _PAIRS_AT_ONCE = 1 << 17
 _WINDOW = 15
 _BYTES_PER_ROW = 64  # keys, order, runs and candidates of one band, while it is being worked on
@@ -122,7 +122,7 @@ def near_pairs(
     for band in range(BANDS):
         for part in range(parts):
             for first, second in _candidates(keys_of_bands, band, group, part, parts):
-                alike = _estimated(signed, first, second) >= cut - _SLACK
+                alike = _estimated(signed, first, second) >= cut - SLACK
                 survivors.update(zip(first[alike].tolist(), second[alike].tolist(), strict=True))
     return _verified(survivors, text_of, cut)
 

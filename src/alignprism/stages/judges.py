@@ -18,7 +18,7 @@ from alignprism.judging.notes import notes_of
 from alignprism.judging.open import check_settings, judge_name, model_name, needs_notes, open_judge, template_of
 from alignprism.judging.pairwise import Matchup, PairwiseJudge, PairwiseQuestions
 from alignprism.judging.preferences import words_digest as preference_words
-from alignprism.judging.protocol import HarmJudge, HarmVerdict
+from alignprism.judging.protocol import HarmJudge
 from alignprism.judging.replies import words_digest as reply_words
 from alignprism.judging.rubric import Questions
 from alignprism.judging.settings import HeadSettings, JudgeSettings, PairwiseSettings
@@ -29,7 +29,6 @@ from alignprism.stages.engines import call_store, opened
 from alignprism.study import Study
 
 Role = Literal["preference", "evaluation"]
-"""A judge without a threshold of its own: harmful from an even chance on; its bare verdicts are 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +133,6 @@ def heads_of(study: Study) -> list[tuple[Role, str]]:
 def known_to_judges(study: Study) -> dict[str, str]:
     """Digests of the prompts that heads of the study were trained on, with the head's name."""
     return {digest: name for _, name in heads_of(study) for digest in Head.load(name).training_prompt_digests}
-
-
-def score_of(verdict: HarmVerdict) -> float:
-    """A decided verdict as P(harmful): the judge's own, or 0 and 1."""
-    return verdict.score if verdict.score is not None else float(verdict.harm == "harmful")
 
 
 @contextmanager
