@@ -79,6 +79,7 @@ def test_seeds_grow_into_training_prompts_and_peoples_answers_are_candidates(
     report = results(run)["rephrase"]
     assert report["accepted"] == 4 and report["checked"] and report["checker_is_writer"]
     page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Vendi score and distance in meaning, en: not measured: embed is false." in page
     assert "Training prompts grown from seeds" in page and GROWN[0] not in page
     asked = len(server.shown)
     assert "nothing to compute" in bench.call("run", study, "--run", run).all

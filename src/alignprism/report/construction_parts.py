@@ -36,6 +36,11 @@ def _grown(report: Mapping[str, Any]) -> list[Part]:
             }
         )
     parts: list[Part] = [from_records("Training prompts grown from seeds", rows)]
+    without: dict[str, list[str]] = {}
+    for code, found in report["diversity"].items():
+        if found["reason"]:
+            without.setdefault(found["reason"], []).append(code)
+    parts += [Remark(f"Vendi score and distance in meaning, {', '.join(c)}: {why}.") for why, c in without.items()]
     if not report["checked"]:
         parts.append(Remark("No checker was named: nothing says whether these prompts are adversarial at all."))
     elif report["checker_is_writer"]:
