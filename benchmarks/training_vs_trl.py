@@ -16,6 +16,7 @@ the largest over the smallest figure of one vocabulary, minus 1. The data is har
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import importlib
 import json
@@ -32,7 +33,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from trl_side import LEVERS, Side, word_tokenizer, write_rows
@@ -154,6 +155,11 @@ def short_rows(count: int, vocabulary: int, seed: int = 0) -> list[Example]:
 
 def run(name: str, side: Side) -> Figures:
     """One side in a process of its own."""
+    return in_turns({name: side})[name]
+
+
+def in_turns(sides: Mapping[str, Side]) -> dict[str, Figures]:
+    """Sides in processes of their own, of which only one works at a time: each goes on when the one before said ``turn``."""
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "CUDA_VISIBLE_DEVICES": "",
@@ -161,18 +167,56 @@ def run(name: str, side: Side) -> Figures:
         "TOKENIZERS_PARALLELISM": "false",
         "TQDM_DISABLE": "1",
     }
-    process = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("trl_side.py"))],
-        input=json.dumps(vars(side)),
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    if process.returncode != 0:
-        raise SystemExit(f"{name} ended with status {process.returncode}:\n{process.stderr[-3000:]}")
-    figures: Figures = json.loads(process.stdout.strip().splitlines()[-1])
-    told = {key: figures[key] for key in ("tokens_per_cpu_second", "peak_mb", "wall_seconds") if key in figures}
+    command = [sys.executable, str(Path(__file__).with_name("trl_side.py"))]
+    result: dict[str, Figures] = {}
+    with contextlib.ExitStack() as stack:
+        running: dict[str, tuple[subprocess.Popen[str], IO[str]]] = {}
+        waiting = dict(sides)
+        while waiting or running:
+            for name in sides:
+                if name in waiting:
+                    errors = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
+                    process = stack.enter_context(
+                        subprocess.Popen(
+                            command,
+                            stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE,
+                            stderr=errors,
+                            text=True,
+                            env=environment,
+                        )
+                    )
+                    stack.callback(process.kill)
+                    running[name] = process, errors
+                    _tell(process, json.dumps(vars(waiting.pop(name))))
+                elif name in running:
+                    _tell(running[name][0], "go on")
+                if name in running:
+                    last = _work(name, *running[name])
+                    if last is not None:
+                        result[name] = last
+                        del running[name]
+    return result
+
+
+def _tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def _work(name: str, process: subprocess.Popen[str], errors: IO[str]) -> Figures | None:
+    """Wait until the side gives its turn away (None) or ends with its figures."""
+    assert process.stdout is not None
+    line = ""
+    for line in process.stdout:
+        if line == "turn\n":
+            return None
+    if process.wait() != 0:
+        errors.seek(0)
+        raise SystemExit(f"{name} ended with status {process.returncode}:\n{errors.read()[-3000:]}")
+    figures: Figures = json.loads(line)
+    told = {key: figures[key] for key in ("tokens_per_cpu_second", "cpu_seconds", "peak_mb") if key in figures}
     print(name, {key: round(value, 2) for key, value in told.items()} or figures, flush=True)
     return figures
 
@@ -313,25 +357,35 @@ def sweep(scratch: Path) -> Figures:
     return result
 
 
-def scaling(scratch: Path, repeat: int, *, quick: bool) -> Figures:
-    """Ours alone, with more and more pairs: the speed of a step and what the process holds at the end."""
+def scaling(scratch: Path, *, quick: bool) -> Figures:
+    """Ours alone, with more and more pairs: the speed of a step and what the process holds at the end.
+
+    The sizes of one vocabulary take turns, since the machine's own speed changes more from minute to minute than what is
+    measured. Small sets are read several times, so that each size times about as many steps; the first turn is not timed.
+    """
     plans = {
-        "pairs_2k_vocab": ((64, 128) if quick else (1024, 4096, 16384), 2_000, 128, 2, 32),
-        "pairs_256k_vocab": ((16, 32) if quick else (16, 64, 256), 5_000 if quick else 256_000, 256, 4, 8),
-    }
+        "pairs_2k_vocab": (
+            {64: (2, 1), 128: (1, 1)} if quick else {1024: (4, 8), 4096: (1, 8), 16384: (1, 32)}, 2_000, 128, 2, 32,
+        ),
+        "pairs_256k_vocab": (
+            {16: (2, 1), 32: (1, 1)} if quick else {16: (16, 4), 64: (4, 4), 256: (1, 4)},
+            5_000 if quick else 256_000, 256, 4, 8,
+        ),
+    }  # fmt: skip
     result: Figures = {}
     spreads: dict[str, list[float]] = {"tokens_per_cpu_second": [], "resident_mb": []}
     for name, (sizes, vocabulary, hidden, layers, batch) in plans.items():
         sides = {}
-        for count in sizes:
+        for count, (epochs, turn) in sizes.items():
             rows = write_rows(scratch / f"{name}-{count}.json", short_rows(count, vocabulary))
-            sides[str(count)] = Side(
-                "ours", "dpo", rows, vocabulary=vocabulary, hidden=hidden, layers=layers, batch_size=batch
-            )
-        found = interleaved(f"scaling {name}", sides, repeat)
-        result[name] = {count: _shown(figures) for count, figures in found.items()}
+            sides[f"scaling {name} {count}"] = Side(
+                "ours", "dpo", rows, vocabulary=vocabulary, hidden=hidden, layers=layers, batch_size=batch,
+                epochs=epochs, warm=turn, turn=turn,
+            )  # fmt: skip
+        found = in_turns(sides)
+        result[name] = {side.split()[-1]: _shown(figures) for side, figures in found.items()}
         for key, values in spreads.items():
-            figures = [found[count][key] for count in found]
+            figures = [each[key] for each in found.values()]
             values.append(max(figures) / min(figures) - 1)
     return result | {
         "speed_spread": max(spreads["tokens_per_cpu_second"]),
@@ -365,7 +419,7 @@ def main() -> None:
             elif case == "sweep":
                 result[case] = sweep(scratch)
             elif case == "scaling":
-                result[case] = scaling(scratch, repeat, quick=quick)
+                result[case] = scaling(scratch, quick=quick)
             elif case == "ablation":
                 result[case] = ablation(training_side(case, pairs, scratch, quick=quick), repeat)
             else:

@@ -56,7 +56,9 @@ class Side:
     ``trainer`` is ours or trl. ``steps`` 0 means one epoch. ``stock`` leaves TRL's settings as TRL has them;
     ``epochs`` counts for our side only. ``forward_rows`` (0: all) are TRL's pairs in one forward. ``off`` are our levers that are switched off; ``order`` gives
     our trainer the row ids of every step, and means no bucketing. ``shared`` is a folder that outlives the process:
-    with it only the reference pass runs and its forwards are counted.
+    with it only the reference pass runs and its forwards are counted. ``turn`` (0: never) are the steps after which our
+    side says ``turn`` and waits for a line: sides that take turns see the same fast and slow minutes of the machine
+    (their wall seconds count the others' turns).
     """
 
     trainer: str
@@ -77,6 +79,7 @@ class Side:
     off: Sequence[str] = ()
     order: Sequence[Sequence[str]] = ()
     shared: str = ""
+    turn: int = 0
 
     def planned_steps(self, rows: int) -> int:
         return self.steps or math.ceil(rows / self.batch_size)
@@ -200,6 +203,9 @@ def ours(side: Side) -> dict[str, Any]:
                 rows = [plans[-1].examples[row] for row in plans[-1].batches[progress.done - 1]]
                 compute_reference("again", "again", frozen, rows, out / f"again-{progress.done}.jsonl")
             clock.step_done()
+            if side.turn and progress.done >= side.warm and (progress.done - side.warm) % side.turn == 0:
+                print("turn", flush=True)
+                sys.stdin.readline()
 
         result = loop.train(config, examples, model, tokenizer, out / "run", reference, report=step_done)
         curve = read_curve(out / "run")
@@ -443,7 +449,7 @@ def _words(ids: Sequence[int]) -> str:
 
 
 def main() -> None:
-    side = Side(**json.load(sys.stdin))
+    side = Side(**json.loads(sys.stdin.readline()))
     if side.shared:
         figures = our_reference_forwards(side) if side.trainer == "ours" else trl_reference_forwards(side)
     else:
