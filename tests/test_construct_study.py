@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +77,8 @@ def test_seeds_grow_into_training_prompts_and_peoples_answers_are_candidates(
     of_grown = [pair for pair in pairs if pair.prompt_id in {p.id for p in grown}]
     assert of_grown and {(pair.chosen_source, pair.chosen) for pair in of_grown} == {("Ana", ANSWER)}
     assert {pair.rejected_source for pair in of_grown} == {"base"}
+    proved = bench.call("calls", "check", run)
+    assert proved.code == 0 and "rephrase/prompts" in proved.all, proved.all
     report = results(run)["rephrase"]
     assert report["accepted"] == 4 and report["checked"] and report["checker_is_writer"]
     page = (run / "report.html").read_text(encoding="utf-8")
@@ -159,6 +162,9 @@ def test_ready_pairs_are_trained_on_but_none_of_a_held_out_prompt(bench: Bench, 
     assert len([reason for reason in dropped if "chosen" in reason]) == 2, dropped
     read = 2 + sum(1 for p in read_sample("redteam") if p.language in ("en", "ar", "fr") and p.reference)
     assert sum(dropped.values()) + results(run)["pairs"]["safety"]["made"] == read
+    lines = (run / "stages" / "pairs" / "set_aside.jsonl").read_text(encoding="utf-8").splitlines()
+    named = Counter(json.loads(line)["reason"] for line in lines)
+    assert all(named[reason] >= number for reason, number in dropped.items()), (named, dropped)
 
 
 def test_a_file_without_a_pair_is_refused_before_anything_is_asked(bench: Bench, tmp_path: Path) -> None:

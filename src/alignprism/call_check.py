@@ -17,17 +17,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignprism.construct.output import ORIGINS
 from alignprism.errors import InputError
 from alignprism.models.store import CallStore
 from alignprism.records import read_records
 from alignprism.run_folder import read_manifest
 
 _PROMPT_MAKING = ("write", "check")
-"""Roles whose answers become prompts, which name no call: one answer may give several, or none."""
+"""Roles whose answers become prompts: one answer may give several, or none, so that one which no row names says nothing."""
 
 _SHOWN = 5  # examples of one kind of trouble
-
-ROWS = ("completions.parquet", "verdicts.parquet", "dev_verdicts.parquet", "comparisons.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +185,7 @@ def _run_units(folder: Path) -> Iterator[_Found]:
             units = [_completion(row, stored=not name.startswith("train-")) for row in own]
             expected: set[tuple[Hashable, ...]] = {*prompts} if name.startswith("complete-") else set()
             yield f"{name}/completions", model, units, expected
+    yield from _written_units(folder / "stages")
     yield from _verdict_units(folder, completions, places)
     for file in sorted((folder / "stages").glob("*/comparisons.parquet")):
         for judge, own in _by(_columns(file), "judge").items():
@@ -197,6 +197,14 @@ def _run_units(folder: Path) -> Iterator[_Found]:
                 units,
                 {(*p, order) for p in pairs for order in ("ab", "ba")},
             )
+
+
+def _written_units(folder: Path) -> Iterator[_Found]:
+    """Prompts that a model wrote, of the folders in a folder."""
+    for file in sorted(folder.glob(f"*/{ORIGINS}")):
+        rows = [row for _, row in read_records(file)]
+        units = [Unit((row["id"],), _listed(row["calls"]), needs_call=True) for row in rows]
+        yield f"{file.parent.name}/prompts", "writer", units, set()
 
 
 def _verdict_units(
@@ -291,6 +299,7 @@ def _file_units(folder: Path) -> Iterator[_Found]:
             yield file.name, by, units, expected
         for by, units in verdicts.items():
             yield f"{file.name} (verdicts)", by, units, set()
+    yield from _written_units(folder)
 
 
 def _listed(value: object) -> tuple[str, ...]:

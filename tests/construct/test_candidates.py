@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,32 @@ def test_rows_in_are_candidates_and_rows_set_aside(rows: list[tuple[str, str]]) 
     assert all(len({w.text.strip() for w in own}) == len(own) for own in found.by_prompt.values())
 
 
+def test_a_damaged_line_costs_one_row(tmp_path: Path) -> None:
+    good = json.dumps({"prompt_id": "p", "text": "one", "source": "Ana"}).encode()
+    bad = b'{"prompt_id": "p", "text": "caf\xe9", "source": "s"}'
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(b"{broken\n" + good + b"\n" + bad + b"\n[1]\n")
+    found = supplied_candidates(path, [PROMPT])
+    assert [w.text for w in found.by_prompt["p"]] == ["one"]
+    assert [aside.id for aside in found.set_aside] == [f"{path}: row {n}" for n in (1, 3, 4)]
+    assert "byte 0xe9 is not of the file's encoding" in found.set_aside[1].reason
+    assert found.set_aside[0].detail.startswith("not JSON")
+
+
+@pytest.mark.parametrize("name", ["answers.csv", "answers.tsv", "answers.jsonl.gz"])
+def test_other_tables_are_read_as_in_data_import(name: str, tmp_path: Path) -> None:
+    path, tab = tmp_path / name, "\t" if name.endswith("tsv") else ","
+    if name.endswith(".gz"):
+        with gzip.open(path, "wt", encoding="utf-8") as file:
+            file.write(json.dumps({"prompt_id": "p", "text": "one, two", "source": "Ana"}) + "\n")
+    else:
+        rows = [["prompt_id", "text", "source"], ["p", '"one, two"', "Ana"], ["p", "too few"]]
+        path.write_text("".join(tab.join(row) + "\r\n" for row in rows), encoding="utf-8")
+    found = supplied_candidates(path, [PROMPT])
+    assert [w.text for w in found.by_prompt["p"]] == ["one, two"]
+    assert [aside.detail[:7] for aside in found.set_aside] == ([] if name.endswith(".gz") else ["2 cells"])
+
+
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RowError, match=r"none\.jsonl: cannot be read"):
+    with pytest.raises(RowError, match=r"none\.jsonl: no such file"):
         supplied_candidates(tmp_path / "none.jsonl", [PROMPT])

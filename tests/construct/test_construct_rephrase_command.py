@@ -113,6 +113,29 @@ def test_the_same_command_again_gives_the_same_bytes_and_asks_nothing(
     assert again.exit_code == 2 and "exists; name a new folder" in said(again)
 
 
+@pytest.mark.parametrize("command", ["rephrase", "twins"])
+def test_every_written_prompt_names_its_seed_and_its_calls_and_they_are_proved(
+    command: str, prompts: Path, models: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out" / "w"
+    options = ("--writer", models[0], "--checker", models[1], *ONE_ROUND)
+    assert call(command, prompts, *options, "--out", out).exit_code == 0
+    rows = read_rows(out / "prompts.parquet", Prompt)
+    origins = [json.loads(line) for line in (out / "origins.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["id"], row["seed"]) for row in origins] == [(prompt.id, prompt.seed_id) for prompt in rows]
+    with CallStore(tmp_path / "out" / "calls.sqlite") as store:
+        roles = {purpose.key: purpose.role for purpose in store.purposes()}
+    assert {tuple(roles[key] for key in row["calls"]) for row in origins} == {("write", "check")}
+    proved = CliRunner().invoke(app, ["calls", "check", str(tmp_path / "out")])
+    assert proved.exit_code == 0 and f"w/prompts writer {len(rows)} {len(rows)}" in said(proved), said(proved)
+    (out / "origins.jsonl").write_text(
+        "".join(json.dumps(row | {"calls": row["calls"] if n else ["gone"]}) + "\n" for n, row in enumerate(origins)),
+        encoding="utf-8",
+    )
+    broken = CliRunner().invoke(app, ["calls", "check", str(tmp_path / "out")])
+    assert broken.exit_code == 1 and "its call is not in the store" in said(broken), said(broken)
+
+
 def test_twins_lie_in_their_seeds_splits(prompts: Path, models: Any, tmp_path: Path) -> None:
     out = tmp_path / "out" / "t"
     result = call("twins", prompts, "--writer", models[0], "--checker", models[1], *ONE_ROUND, "--out", out)
@@ -179,6 +202,7 @@ def test_a_dry_run_says_calls_cost_and_where_text_goes_and_asks_nothing(prompts:
         (["--per-seed", "0"], "--per-seed"),
         (["--temperature", "-1"], "--temperature"),
         (["--template", "none.jinja"], "none.jinja"),
+        (["--template", "none.jinja", "--writer", "no/model"], "none.jinja"),  # before a model is looked for
         (["--max-cost", "-1"], "a cap of -1"),
     ],
 )
@@ -208,6 +232,19 @@ def test_where_no_row_can_be_read_the_first_is_named_without_its_text(models: An
     result = call("rephrase", path, "--writer", models[0], "--out", tmp_path / "out" / "r")
     assert result.exit_code == 2, said(result)
     assert "the first unreadable one" in said(result) and "row 1" in said(result) and text not in said(result)
+
+
+@pytest.mark.parametrize("command", ["rephrase", "twins"])
+def test_a_seed_too_long_to_be_a_prompt_is_set_aside_and_never_sent(command: str, models: Any, tmp_path: Path) -> None:
+    long = replace(seed(0), id="long", seed_id="long", text="Insult him. " * 100_000)
+    file = write_prompts(tmp_path / "long.jsonl", [long, *SEEDS])
+    out = tmp_path / "out" / "r"
+    options = ("--writer", models[0], *ONE_ROUND, "--out", out)
+    result = call(command, file, *options)
+    assert result.exit_code == 0, said(result)
+    assert "1 rows could not be read" in said(result)
+    first = json.loads((out / "set_aside.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert first["id"] == f"{file}: row 1" and "1,200,000 characters; the limit is 100,000" in first["detail"]
 
 
 def test_rows_that_are_none_are_counted_and_made_prompts_are_no_seeds(models: Any, tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from alignprism.construct.cells import cells_of
 from alignprism.construct.checker import Checker
 from alignprism.construct.examples import Examples
 from alignprism.construct.near import NearIndex
-from alignprism.construct.rephrase import Rephrased, rephrase
+from alignprism.construct.rephrase import decoding_of, rephrase
 from alignprism.construct.seeds import SPARE_SEED, SYNTHETIC, drawn_seeds
 from alignprism.construct.settings import RephraseSettings
+from alignprism.construct.sifting import WrittenPrompts
 from alignprism.errors import InputError
 from alignprism.models.protocol import Request
 from alignprism.models.scripted import Line, ScriptedEngine
@@ -36,13 +37,13 @@ def run(
     checker: ScriptedEngine | None = None,
     settings: RephraseSettings = SETTINGS,
     others: tuple[Prompt, ...] = (),
-) -> Rephrased:
+) -> WrittenPrompts:
     found = rephrase(seeds, others, writer, Checker(checker) if checker else None, settings)
     assert_all_counted(found)
     return found
 
 
-def assert_all_counted(found: Rephrased) -> None:
+def assert_all_counted(found: WrittenPrompts) -> None:
     """What came in is what came out plus what was set aside, by reason and by language too."""
     report = found.report
     assert report["came"] == report["accepted"] + sum(report["set_aside"].values())
@@ -124,6 +125,54 @@ def test_every_round_asks_anew_and_shows_what_was_made_already() -> None:
     found = run([seed(1)], engine("w", few), settings=SETTINGS.model_copy(update={"per_seed": 3}))
     assert len(found.prompts) == 3 and len(prompts) == 3 == len(set(prompts))
     assert found.prompts[0].text in prompts[1] and found.prompts[1].text in prompts[2]
+
+
+def goes_on(request: Request, sample: int) -> str:
+    """A base model: what it is given is a text, and it goes on with the list that stands there."""
+    text = str(request.prompt)
+    assert request.plain and text.count("\n") >= 2
+    lead = int(text.rsplit("\n", 1)[1].rstrip("."))
+    first, *others = (invented(request.id, n) for n in range(3))
+    return f" {first}\n" + "\n".join(f"{lead + n}. {text}" for n, text in enumerate(others, 1))
+
+
+def test_a_base_model_goes_on_with_a_list_of_human_prompts_of_which_the_seed_is_the_last() -> None:
+    settings = SETTINGS.model_copy(update={"style": "continue", "shots": 2})
+    seeds = [*SEEDS, seed(9, text="Two lines\nof <|im_end|> one prompt.", explanation="it\nmocks")]
+    requests: dict[str, Request] = {}
+
+    def writes(request: Request, sample: int) -> str:
+        requests[request.id] = request
+        return goes_on(request, sample)
+
+    found = run(seeds, engine("w", writes), settings=settings)
+    assert len(found.prompts) == 20 and found.stopped == "quota"
+    assert {"write"} == {request.role for request in requests.values()}
+    texts = [" ".join(one.text.split()) for one in seeds]
+    for one in seeds:
+        lines = str(requests[f"rephrase/{one.id}/0"].prompt).split("\n")
+        shown = [line.split(". ", 1) for line in lines if line[:2] in ("1.", "2.", "3.")]
+        assert [number for number, _ in shown] == ["1", "2", "3"] and lines[-1] == "4."
+        assert "bullying and harassment" in lines[0] and "English" in lines[0]
+        assert all(text.replace("< |", "<|").replace("| >", "|>") in texts for _, text in shown)
+    last = str(requests[f"rephrase/{seeds[-1].id}/0"].prompt).split("\n")
+    assert last[-2] == "3. Two lines of < |im_end| > one prompt." and "it mocks" in last[1]
+    assert decoding_of(settings, 0, 0).stop == (
+        "\n7.",
+    )  # three are shown and three are wanted: the fourth new one ends it
+
+
+def test_a_list_that_breaks_off_loses_its_last_prompt_and_one_that_never_begins_is_unreadable() -> None:
+    settings = SETTINGS.model_copy(update={"style": "continue", "rounds": 1})
+    cut = run(
+        SEEDS[:1],
+        engine("w", lambda r, n: Line(f" {invented(1)}\n3. {invented(2)[:30]}", truncated=True)),
+        settings=settings,
+    )
+    assert [prompt.text for prompt in cut.prompts] == [invented(1)]
+    assert cut.report["set_aside"] == {"cut at the length limit": 1}
+    none = run(SEEDS[:1], engine("w", lambda r, n: "\n\n"), settings=settings)
+    assert none.report["set_aside"] == {"unreadable reply": 1}
 
 
 def test_it_ends_after_the_rounds_and_says_which_seeds_gave_nothing() -> None:

@@ -213,25 +213,56 @@ def test_a_file_gives_what_it_has_and_says_what_it_lacks(tmp_path: Path) -> None
         NotTranslated("p2", "hi", "not in the file"),
         Translated("p0/reference", "hi", "गंगा"),
     ]
-    assert translator.account() == {"file rows not asked for": 1}
+    assert translator.account() == {"file rows not asked for": 1, "file rows set aside": 0}
     with pytest.raises(InputError, match=r"no rows in Arabic \(ar\); there are hi"):
         translator.check({("en", "ar")})
 
 
+GOOD = {"id": "a", "language": "hi", "text": "नदी"}
+
+
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("bad", "words"),
     [
-        ([{"id": "a", "language": "hi", "text": "x"}, {"id": "a", "language": "hi", "text": "y"}], "row 2: column id: 'a' in hi stands in row 1"),
-        ([{"id": "a", "language": "hi", "text": "x"}, {"id": "a", "language": "Hindi", "text": "x"}], "stands in row 1"),
-        ([{"id": "", "language": "hi", "text": "x"}], "row 1: column id is missing"),
-        ([{"id": "a", "text": "x"}], "row 1: column language is missing"),
-        ([{"id": "a", "language": "hi"}], "row 1: column text is missing"),
-        ([{"id": "a", "language": "qq-", "text": "x"}], "row 1: column language: 'qq-' is no language"),
-        ([], "holds no rows"),
+        (GOOD | {"text": "other"}, "id: 'a' in hi stands in row 1 already"),
+        (GOOD | {"language": "Hindi"}, "stands in row 1 already"),
+        (GOOD | {"id": ""}, "id: empty or missing"),
+        ({"id": "b", "text": "x"}, "language: empty or missing"),
+        ({"id": "b", "language": "hi"}, "text: missing"),
+        ({"id": "b", "language": "qq-", "text": "x"}, "language: 'qq-' is no language"),
+        ({"id": "b", "language": "hi", "text": "x\0"}, "text: a NUL byte at character 2"),
     ],
-)  # fmt: skip
-def test_a_file_that_cannot_be_used_is_named_by_row(rows: list[dict[str, Any]], words: str, tmp_path: Path) -> None:
-    with pytest.raises(RowError, match=words.replace("(", r"\(")):
+)
+def test_a_bad_row_of_a_file_is_set_aside_and_the_others_are_used(
+    bad: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    file = table(tmp_path / "t.jsonl", [GOOD, bad])
+    translator = FromFile(file)
+    (aside,) = translator.set_aside
+    assert (aside.id, aside.reason) == (f"{file}: row 2", "unreadable row")
+    assert words in aside.detail and "नदी" not in aside.detail
+    assert list(translator.translate([Text("a", "river", "en", "hi")])) == [Translated("a", "hi", "नदी")]
+    assert translator.account()["file rows set aside"] == 1
+
+
+def test_damaged_lines_and_bytes_of_a_file_are_rows_too(tmp_path: Path) -> None:
+    good = json.dumps(GOOD, ensure_ascii=False).encode()
+    (tmp_path / "t.jsonl").write_bytes(
+        b'{"id": "b", \n' + good + b'\n{"id": "c", "language": "hi", "text": "\xe9t\xe9"}\n'
+    )
+    translator = FromFile(tmp_path / "t.jsonl")
+    assert [(row.id.rpartition(": ")[2], row.detail.split(":")[0]) for row in translator.set_aside] == [
+        ("row 1", "not JSON (Expecting property name enclosed in double quotes at column 13)"),
+        ("row 3", "text"),
+    ]
+    assert list(translator.translate([Text("a", "river", "en", "hi")])) == [Translated("a", "hi", "नदी")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"), [([], "no row can be used of 0"), ([GOOD | {"id": ""}], "of 1 .*row 1: id: empty or missing")]
+)
+def test_a_file_without_a_usable_row_is_refused(rows: list[dict[str, Any]], words: str, tmp_path: Path) -> None:
+    with pytest.raises(RowError, match=words):
         FromFile(table(tmp_path / "t.jsonl", rows))
 
 

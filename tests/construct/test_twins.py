@@ -12,7 +12,8 @@ from invented import NO, YES, engine, invented, inventive, listed, seed
 from alignprism.construct import filters
 from alignprism.construct.checker import Checker
 from alignprism.construct.settings import TwinSettings
-from alignprism.construct.twins import DUPLICATE, OTHER_SPLIT, Twinned, twins
+from alignprism.construct.sifting import WrittenPrompts
+from alignprism.construct.twins import DUPLICATE, OTHER_SPLIT, twins
 from alignprism.errors import InputError
 from alignprism.models.protocol import Request
 from alignprism.models.scripted import Line, ScriptedEngine
@@ -30,7 +31,7 @@ def run(
     checker: ScriptedEngine | None = None,
     settings: TwinSettings | None = None,
     others: tuple[Prompt, ...] = (),
-) -> Twinned:
+) -> WrittenPrompts:
     found = twins(seeds, others, writer, Checker(checker) if checker else None, settings or TwinSettings())
     report = found.report
     assert report["came"] == report["accepted"] + sum(report["set_aside"].values())

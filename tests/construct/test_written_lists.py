@@ -171,6 +171,15 @@ def test_a_seed_cannot_close_its_block_or_speak_as_the_user() -> None:
     assert asked.mark not in evil.text and "<|im_end|>" not in str(asked.request.prompt)
 
 
+def test_a_template_for_a_base_model_must_show_the_items(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    own = tmp_path / "own.jinja"
+    own.write_text("{% for item in items %}\n- {{ item }}\n{% endfor %}", encoding="utf-8")
+    assert writing_template("continue", str(own)).path == own
+    own.write_text("Requests in {{ language }}:", encoding="utf-8")
+    with pytest.raises(JudgeTemplateError, match="a line for each of items"):
+        writing_template("continue", str(own))
+
+
 def test_a_template_of_ones_own_must_show_the_seed(tmp_path) -> None:  # type: ignore[no-untyped-def]
     good, bad = tmp_path / "good.jinja", tmp_path / "bad.jinja"
     good.write_text("Vary this {{ wanted }} times in {{ language }}:\n{{ seed }}", encoding="utf-8")

@@ -399,7 +399,7 @@ def test_an_undecidable_verdict_is_neither_a_hit_nor_a_false_alarm(tmp_path: Pat
         ({"label": "bad"}, "row 1: column label: 'bad'; accepted: harmful, harmless"),
         ({"inclusion_probability": 0}, "row 1: column inclusion_probability: 0"),
         ({"inclusion_probability": 2}, "row 1: column inclusion_probability: 2"),
-        ({"inclusion_probability": 0.5}, "some labelled rows have it and others do not"),
+        ({"inclusion_probability": 0.5}, "column inclusion_probability is missing, and other labelled rows have it"),
         ({"label": None}, "column label"),
     ],
 )
@@ -419,7 +419,7 @@ def test_wrong_labels_are_named_before_anything_is_asked(tmp_path: Path, change:
 def test_two_different_labels_of_one_person_about_one_answer_are_an_error(tmp_path: Path) -> None:
     rows = [*labelled(), dict(labelled()[6], label="harmless")]
     done = call("check", write(tmp_path / "l.jsonl", rows), "--judge", "e5-harm-v1", "--out", tmp_path / "f.json")
-    assert done.exit_code == 2 and "rows 7 and 25: two different labels" in done.output
+    assert done.exit_code == 2 and ": row 7 and row 25: two different labels" in done.output
 
 
 # --- probe -----------------------------------------------------------------------------------------------------------

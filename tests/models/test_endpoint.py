@@ -137,6 +137,19 @@ def test_identical_requests_are_one_call(tmp_path: Path) -> None:
         assert len(list(store.purposes())) == 1200
 
 
+def test_many_that_wait_for_one_call_leave_it_room_to_be_asked(tmp_path: Path) -> None:
+    same = [Request(f"same {n}", "the same prompt") for n in range(200)]
+    outcomes: list[Outcome] = []
+    with loopback.running("--delay", "0.02") as url:
+        settings, asked = settings_of(url, connections=1), [*prompts(60), *same]
+        asking = threading.Thread(
+            target=lambda: outcomes.extend(ask(tmp_path / "calls.sqlite", settings, asked)), daemon=True
+        )
+        asking.start()
+        asking.join(60)  # it once waited for ever
+    assert len(outcomes) == 260 and all(isinstance(o, Answer) for o in outcomes)
+
+
 def test_a_dead_address_is_left_out_and_one_that_was_added_changes_no_identity(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with loopback.running("--log", str(log), "--delay", "0.01") as first:

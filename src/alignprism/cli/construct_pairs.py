@@ -152,6 +152,8 @@ class _Pairs:
             )
 
     def _refuse_one_source(self) -> None:
+        from alignprism.construct.output import first_unreadable
+
         repeated = [name for name, count in Counter(self.generators).items() if count > 1]
         if repeated:
             raise InputError(f"--generator {repeated[0]}: named twice; --samples takes more answers of one model")
@@ -160,6 +162,7 @@ class _Pairs:
         if len(sources) < 2:
             unused = Counter(row.reason for row in self.supplied.set_aside)
             listed = ", ".join(f"{reason} ({count})" for reason, count in unused.most_common())
+            listed += first_unreadable(self.supplied.set_aside)
             raise InputError(
                 f"candidates come from {', '.join(sources) or 'nowhere'}: two sources at least are needed, or pairs show one model's "
                 "chance only. Name another --generator, or bring answers with --completions"

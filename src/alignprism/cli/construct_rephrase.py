@@ -29,10 +29,9 @@ from alignprism.errors import Failure
 
 if TYPE_CHECKING:
     from alignprism.construct.checker import Checker
-    from alignprism.construct.output import SetAside
     from alignprism.construct.seeds import Given
+    from alignprism.construct.sifting import WrittenPrompts
     from alignprism.models.protocol import Engine
-    from alignprism.rows import Prompt
 
 PromptsArgument = Annotated[
     Path, typer.Argument(help="The seeds: a folder of `data import`, or .parquet, .jsonl or .csv with prompts.")
@@ -73,6 +72,12 @@ def rephrase_command(
     rounds: RoundsOption = None,
     variants: VariantsOption = None,
     shots: Annotated[int | None, typer.Option("--shots", help="Other human seeds shown with each call.")] = None,
+    style: Annotated[
+        str | None,
+        typer.Option(
+            "--style", help="ask (a chat model is asked for a list) or continue (a base model goes on with one)."
+        ),
+    ] = None,
     embed: Annotated[
         bool | None,
         typer.Option(
@@ -92,14 +97,14 @@ def rephrase_command(
     Prompts of every split are read, so that none of them is written again; only red-team seeds of split train are shown.
     """
     with exit_codes():
-        from alignprism.construct.rephrase import decoding_of, first_requests, rephrase
+        from alignprism.construct.rephrase import decoding_of, first_requests, rephrase, template_of
         from alignprism.construct.seeds import read_seeds, usable_seeds
         from alignprism.construct.settings import RephraseSettings
 
         settings = settings_of(
             RephraseSettings, per_seed=per_seed, quota=quota, seeds_per_language=seeds_per_language, rounds=rounds,
             variants=variants, shots=shots, embed=embed, temperature=temperature, max_new_tokens=max_new_tokens,
-            template=template,
+            template=template, style=style,
         )  # fmt: skip
         given = read_seeds(prompts, language or (), ("train",))
         run = _Run(Asking(out, allow_remote or (), max_cost), writer, checker, given)
@@ -109,10 +114,11 @@ def rephrase_command(
             plan = WritingPlan(asked, decoding_of(settings, seed, 0), settings.rounds, settings.check_max_new_tokens)
             plan.say(writer, checker, allow_remote or ())
             return
+        template_of(settings)  # better known before a model is opened
         with run.opened(settings.check_max_new_tokens) as (writing, checking):
             bars = run.asking.reporter.progress
             found = rephrase(given.seeds, given.others, writing, checking, settings, seed=seed, progress=bars)
-        run.finish("rephrase", found.prompts, found.set_aside, found.report)
+        run.finish("rephrase", found)
         _show_diversity(found.report["diversity"])
         _refuse_stopped(found.stopped, found.report)
 
@@ -154,10 +160,11 @@ def twins_command(
             plan = WritingPlan(asked, twin_decoding(settings, seed, 0), settings.rounds, settings.check_max_new_tokens)
             plan.say(writer, checker, allow_remote or ())
             return
+        writing_template("twin", settings.template)  # better known before a model is opened
         with run.opened(settings.check_max_new_tokens) as (writing, checking):
             bars = run.asking.reporter.progress
             found = twins(given.seeds, given.others, writing, checking, settings, seed=seed, progress=bars)
-        run.finish("twins", found.prompts, found.set_aside, found.report)
+        run.finish("twins", found)
         lacking = found.report["seeds_without_twins"]
         if lacking:
             say(f"{len(lacking)} seeds have no twin; report.json lists them")
@@ -191,19 +198,19 @@ class _Run:
                 Checker(writing if same else stack.enter_context(self.asking.model(self.checker)), check_tokens),
             )
 
-    def finish(
-        self, command: str, prompts: Sequence[Prompt], aside: Sequence[SetAside], report: Mapping[str, Any]
-    ) -> None:
+    def finish(self, command: str, found: WrittenPrompts) -> None:
         """Write the folder, and say what is in it."""
-        from alignprism.construct.output import new_folder, write_report, write_set_aside
+        from alignprism.construct.output import ORIGINS, new_folder, write_lines, write_report, write_set_aside
         from alignprism.prompts.tables import TableWriter
         from alignprism.rows import Prompt
 
+        prompts, report = found.prompts, found.report
         with new_folder(self.asking.out) as folder:
             with TableWriter(folder / "prompts.parquet", Prompt) as table:
                 for prompt in prompts:
                     table.write(prompt)
-            write_set_aside(folder, [*self.given.unreadable, *aside])
+            write_lines(folder / ORIGINS, found.origins)
+            write_set_aside(folder, [*self.given.unreadable, *found.set_aside])
             write_report(folder, {"command": command, "unreadable_rows": len(self.given.unreadable), **report})
         _show_counts(report)
         seeds = report["seeds"]

@@ -207,11 +207,12 @@ def general_command(
 
 def _prompts_of(path: Path) -> tuple[list[Any], list[SetAside]]:
     from alignprism.construct.output import unreadable
+    from alignprism.prompts.formats.format import Options
     from alignprism.prompts.prompt_files import read_prompts
     from alignprism.prompts.sources import Unreadable
 
     prompts, aside = [], []
-    for found in read_prompts([path]):
+    for found in read_prompts([path], Options()):
         if isinstance(found, Unreadable):
             aside.append(unreadable(found))
         else:

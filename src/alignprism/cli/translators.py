@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from alignprism.rows import Prompt
 
 KINDS = ("seq2seq", "model", "file")
-_TABLES = (".jsonl", ".csv", ".parquet")
+_TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".gz")
 
 
 @dataclass(frozen=True)

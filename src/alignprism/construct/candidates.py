@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from alignprism.construct.output import SetAside
+from alignprism.construct.output import SetAside, unreadable
 from alignprism.models.protocol import Answer, Decoding, Engine, Outcome
 from alignprism.prompts.handling import forbidden
+from alignprism.prompts.sources import Unreadable, read_source
 from alignprism.prompts.values import BadValue, optional_text, text
-from alignprism.records import read_records
 from alignprism.rows import Completion, Prompt, content_id
 
 Origin = Literal["model", "human", "supplied", "reference"]
@@ -134,13 +134,13 @@ def completion_rows(
 
 
 def supplied_candidates(path: Path, prompts: Sequence[Prompt]) -> Supplied:
-    """Answers that somebody brings: JSON lines, CSV or Parquet, one answer a row.
+    """Answers that somebody brings: a table of any kind that `data import` reads, or a folder of ours; one answer a row.
 
     Columns: ``prompt_id``, or ``prompt`` (the prompt's text, with ``language`` where a text stands in several);
     ``text`` or ``completion``; ``source`` or ``model`` (who wrote it); optional ``kind`` (model, human, supplied),
     ``model_digest``, ``id``, ``call``, ``licence``, ``redistribute``, ``failure``. Tables of our own completions are such
-    files. Rows of prompts that are not among `prompts`, without an answer, or kept out by the handling rules are set
-    aside, as are repetitions.
+    files. Rows of prompts that are not among `prompts`, without an answer, not readable, or kept out by the handling
+    rules are set aside, as are repetitions.
 
     Raises
     ------
@@ -151,10 +151,14 @@ def supplied_candidates(path: Path, prompts: Sequence[Prompt]) -> Supplied:
     found: dict[str, list[Written]] = defaultdict(list)
     seen: set[tuple[str, str]] = set()
     aside: list[SetAside] = []
-    for number, record in read_records(path):
-        row = f"{path}: row {number}"
+    table = path / "completions.parquet"
+    for record in read_source(table if table.is_file() else path):
+        if isinstance(record, Unreadable):
+            aside.append(unreadable(record))
+            continue
+        row = f"{record.file}: row {record.row}"
         try:
-            prompt_id, written = _prompt_of(record, places), _supplied(record)
+            prompt_id, written = _prompt_of(record.values, places), _supplied(record.values)
         except BadValue as bad:
             aside.append(SetAside(row, f"column {bad.column}: {bad.reason}"))
             continue

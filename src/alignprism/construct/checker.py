@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from alignprism.construct.writing import FOLDER
@@ -26,13 +26,17 @@ READER_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What a checker says of one prompt; ``problem`` says why it says nothing. ``failure``: the call got no answer."""
+    """What a checker says of one prompt; ``problem`` says why it says nothing. ``failure``: the call got no answer.
+
+    ``call`` is the answer's key in the call store.
+    """
 
     adversarial: bool | None
     scope: Scope | None = None
     categories: tuple[str, ...] = ()
     problem: str = ""
     failure: Reason | None = None
+    call: str = ""
 
 
 class Checker:
@@ -50,7 +54,7 @@ class Checker:
         for (outcome,) in replies_in_order(self.engine, requests, self.decoding, progress):
             problem = no_reply(outcome)
             if isinstance(outcome, Answer) and not problem:
-                yield read_opinion(outcome.text)
+                yield replace(read_opinion(outcome.text), call=outcome.call)
             else:
                 failure = outcome.reason if isinstance(outcome, Failed) else None
                 yield Opinion(None, problem=problem, failure=failure)

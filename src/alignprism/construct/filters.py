@@ -121,7 +121,8 @@ class Embedded:
 def across_reasons(new: Embedded, seeds: Embedded, held_out: Embedded) -> dict[int, Why]:
     """Rows of `new` that say the same as a dev or test prompt of another language, by the margin of `prompts.meaning`.
 
-    The seeds are the company in which a language is centred and margins are taken, as new prompts are few in a round.
+    A language is centred and margins are taken in company: of `seeds`, where the new prompts are few. Languages in which
+    there are too few of both, or too few held-out prompts of another, are not compared.
     """
     languages = [p.language for part in (new, seeds, held_out) for p in part.prompts]
     names = sorted(set(languages))
@@ -132,7 +133,7 @@ def across_reasons(new: Embedded, seeds: Embedded, held_out: Embedded) -> dict[i
     found: dict[int, Why] = {}
     for code, other in permutations(names, 2):
         mine, company, theirs = new.of(code), seeds.of(code), held_out.of(other)
-        if not mine or len(company) < MIN_COMPANY or len(theirs) < MIN_COMPANY:
+        if not mine or len(mine) + len(company) < MIN_COMPANY or len(theirs) < MIN_COMPANY:
             continue
         rows = [*mine, *(start + row for row in company)]
         margin = margins(moved[rows], moved[[held + row for row in theirs]])
@@ -147,7 +148,7 @@ def across_reasons(new: Embedded, seeds: Embedded, held_out: Embedded) -> dict[i
 
 
 def uncompared(seeds: Sequence[Prompt], held_out: Sequence[Prompt], embedded: bool) -> list[str]:
-    """Languages whose new prompts were not compared: nothing was embedded, or there are too few seeds or held-out prompts.
+    """Languages not (always) compared: nothing was embedded, or there are too few seeds or held-out prompts.
 
     A language is compared as soon as one other language has enough held-out prompts.
     """

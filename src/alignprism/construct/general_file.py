@@ -9,7 +9,7 @@ from alignprism.construct.output import SetAside, unreadable
 from alignprism.prompts.formats import trl
 from alignprism.prompts.formats.format import Bad, Item, Options
 from alignprism.prompts.read import own_prompt
-from alignprism.prompts.sources import Record, Unreadable, list_files, read_source_file
+from alignprism.prompts.sources import Record, Unreadable, read_source
 from alignprism.prompts.tables import read_table, row_type_of
 from alignprism.prompts.values import BadValue
 from alignprism.rows import Pair, Prompt, RowError
@@ -51,9 +51,8 @@ def _rows(path: Path, language: str | None) -> Iterator[Prompt | Unreadable]:
     elif kind is Prompt:
         yield from read_table(path, Prompt)
     else:
-        for file in list_files(path):
-            for record in read_source_file(file):
-                yield record if isinstance(record, Unreadable) else _of_record(record, language)
+        for record in read_source(path):
+            yield record if isinstance(record, Unreadable) else _of_record(record, language)
 
 
 def _of_record(record: Record, language: str | None) -> Prompt | Unreadable:

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignprism.prompts.sources import Unreadable
 from alignprism.rows import RowError, write_atomic
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,9 @@ class SetAside:
 
 
 UNREADABLE = "unreadable row"
+
+ORIGINS = "origins.jsonl"
+"""Beside written prompts: id, seed, and the keys of the calls that each was read in and checked by."""
 
 
 def unreadable(row: Unreadable) -> SetAside:
@@ -61,8 +67,12 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def write_set_aside(folder: Path, rows: Iterable[SetAside]) -> None:
     """``set_aside.jsonl``: id, reason and detail of every row that is not used."""
-    lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows]
-    write_atomic(folder / "set_aside.jsonl", "".join(lines).encode())
+    write_lines(folder / "set_aside.jsonl", rows)
+
+
+def write_lines(path: Path, rows: Iterable[DataclassInstance]) -> None:
+    """JSON lines of rows that are data classes."""
+    write_atomic(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows).encode())
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from alignprism.prompts.formats.format import Bad, Options
 from alignprism.prompts.formats.trl import FORMAT
 from alignprism.prompts.handling import forbidden
 from alignprism.prompts.prompt_files import read_prompts
-from alignprism.prompts.sources import Unreadable, list_files, read_source_file
+from alignprism.prompts.sources import Unreadable, read_source
 from alignprism.prompts.values import BadValue
 from alignprism.rows import Pair, Prompt, by_id
 
@@ -57,7 +57,7 @@ def read_training_prompts(path: Path, languages: Collection[str]) -> Given:
         no prompt is left.
     """
     given = Given()
-    for read in read_prompts([path]):
+    for read in read_prompts([path], Options()):
         if isinstance(read, Unreadable):
             given.set_aside.append(unreadable(read))
             continue
@@ -129,24 +129,23 @@ def _read(path: Path, kind: Kind, language: str | None) -> Iterator[tuple[str, P
     options = Options(language=language)
     if path.is_dir() and (path / "pairs.parquet").is_file():
         path = path / "pairs.parquet"
-    for file in list_files(path):
-        for record in read_source_file(file):
-            where = f"{record.file}: row {record.row}"
-            if isinstance(record, Unreadable):
-                yield where, f"{record.column}: {record.reason}" if record.column else record.reason
-                continue
-            try:
-                (item,) = FORMAT.read(record, "pairs", options, None)
-            except BadValue as bad:
-                yield where, f"column {bad.column}: {bad.reason}"
-                continue
-            if isinstance(item, Bad):
-                yield where, f"column {item.column}: {item.reason}"
-                continue
-            (pair,) = item.rows
-            assert isinstance(pair, Pair)
-            named = str(record.values.get("kind") or kind)
-            yield where, replace(pair, kind=kind) if named == kind else f"a {named} pair in a file of {kind} pairs"
+    for record in read_source(path):
+        where = f"{record.file}: row {record.row}"
+        if isinstance(record, Unreadable):
+            yield where, f"{record.column}: {record.reason}" if record.column else record.reason
+            continue
+        try:
+            (item,) = FORMAT.read(record, "pairs", options, None)
+        except BadValue as bad:
+            yield where, f"column {bad.column}: {bad.reason}"
+            continue
+        if isinstance(item, Bad):
+            yield where, f"column {item.column}: {item.reason}"
+            continue
+        (pair,) = item.rows
+        assert isinstance(pair, Pair)
+        named = str(record.values.get("kind") or kind)
+        yield where, replace(pair, kind=kind) if named == kind else f"a {named} pair in a file of {kind} pairs"
 
 
 def _refused(pair: Pair, known: Collection[str]) -> str | None:

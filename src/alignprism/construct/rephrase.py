@@ -34,41 +34,27 @@ from alignprism.construct.filters import (
     uncompared,
 )
 from alignprism.construct.near import NearIndex
-from alignprism.construct.output import SetAside
 from alignprism.construct.seeds import SYNTHETIC, usable_seeds
 from alignprism.construct.settings import RephraseSettings
-from alignprism.construct.sifting import Bars, Sifting, Written
-from alignprism.construct.writing import Commission, commission, writing_template
+from alignprism.construct.sifting import Bars, Sifting, Written, WrittenPrompts
+from alignprism.construct.writing import Commission, commission, continuation, end_of_list, writing_template
 from alignprism.judging.template_file import JudgeTemplate
 from alignprism.models.protocol import Decoding, Engine
 from alignprism.prompts.meaning import Floats, embed
 from alignprism.rows import Prompt, content_id
 
 ENDED = ("quota", "rounds", "per_seed")
-"""Ways for the work to end by itself; all others are failures."""
+"""Ways for the work to end by itself: every cell has its own; there were as many rounds as may be; or every seed of a cell
+that lacks prompts has given its share. All others are failures."""
 
 _FEW = 200
 _SHOWN_BEFORE = 5  # prompts made already that a writer is shown, so that it writes others
 
 
-@dataclass(frozen=True, slots=True)
-class Rephrased:
-    """New prompts, what was set aside, and the report (numbers and ids, no texts).
-
-    ``stopped`` says why it ended: ``quota`` (every cell has its own), ``per_seed`` (every seed of a cell that lacks prompts
-    has given its share), ``rounds``, or the failure that ended it.
-    """
-
-    prompts: tuple[Prompt, ...]
-    set_aside: tuple[SetAside, ...]
-    report: Mapping[str, Any]
-    stopped: str
-
-
 def rephrase(
     seeds: Sequence[Prompt], others: Sequence[Prompt], writer: Engine, checker: Checker | None,
     settings: RephraseSettings, *, seed: int = 0, progress: Bars | None = None,
-) -> Rephrased:  # fmt: skip
+) -> WrittenPrompts:  # fmt: skip
     """New prompts from `seeds`, none of them the same or nearly the same as one of `others` (every split).
 
     Raises
@@ -77,7 +63,7 @@ def rephrase(
         see `usable_seeds`; or a template that cannot be used.
     """
     used, spare = usable_seeds(seeds, settings.seeds_per_language, seed)
-    template = writing_template("rephrase", settings.template)
+    template = template_of(settings)
     sifting = Sifting(writer, checker, progress)
     work = _Work(used, settings, seed, template, sifting)
     work.know([*seeds, *others])
@@ -91,21 +77,28 @@ def rephrase(
         },
         **work.report(),
     }
-    return Rephrased(tuple(prompt for prompt, _ in sifting.made), (*spare, *sifting.aside), report, stopped)
+    made = tuple(prompt for prompt, _ in sifting.made)
+    return WrittenPrompts(made, sifting.origins(), (*spare, *sifting.aside), report, stopped)
 
 
 def first_requests(seeds: Sequence[Prompt], settings: RephraseSettings, seed: int = 0) -> list[Commission]:
     """What the writer would be asked in the first round, without vectors: for an estimate of cost."""
     ledger = Ledger(seeds, settings.per_seed, settings.quota, seed)
     examples = Examples(seeds, None, settings.diversity)
-    template = writing_template("rephrase", settings.template)
+    template = template_of(settings)
     return _commissions(ledger.next_seeds(settings.variants), examples, {}, settings, template, 0)
+
+
+def template_of(settings: RephraseSettings) -> JudgeTemplate:
+    """What the writer is told; raises JudgeTemplateError where it cannot be used."""
+    return writing_template("continue" if settings.style == "continue" else "rephrase", settings.template)
 
 
 def decoding_of(settings: RephraseSettings, seed: int, turn: int) -> Decoding:
     """How the writer answers in a round; each round draws anew."""
     draw = int(content_id("round", seed, turn), 16) % 2**31
-    return Decoding(settings.max_new_tokens, settings.temperature, settings.top_p, draw)
+    stop = (end_of_list(settings.shots + 1, settings.variants),) if settings.style == "continue" else ()
+    return Decoding(settings.max_new_tokens, settings.temperature, settings.top_p, draw, stop=stop)
 
 
 def new_prompt(seed: Prompt, text: str, writer: str) -> Prompt:
@@ -137,8 +130,12 @@ def _commissions(
     for one, count in chosen:
         wanted = min(settings.variants, max(2, count))
         shots = examples.of(one, settings.shots, turn) if settings.shots else []
+        name = f"rephrase/{one.id}/{turn}"
+        if settings.style == "continue":
+            asked.append(continuation(template, name, one, settings.variants, shots=shots))
+            continue
         before = list(texts.get(one.id, ()))[-_SHOWN_BEFORE:]
-        asked.append(commission(template, f"rephrase/{one.id}/{turn}", one, wanted, shots=shots, written=before))
+        asked.append(commission(template, name, one, wanted, shots=shots, written=before))
     return asked
 
 

@@ -12,6 +12,7 @@ from alignprism.construct.filters import handling_reason
 from alignprism.construct.output import SetAside, first_unreadable, unreadable
 from alignprism.errors import InputError
 from alignprism.languages import find_language
+from alignprism.prompts.formats.format import Options
 from alignprism.prompts.prompt_files import read_prompts
 from alignprism.prompts.sources import Unreadable
 from alignprism.rows import Prompt, RowError, by_id, content_id
@@ -41,7 +42,7 @@ def read_seeds(path: Path, languages: Sequence[str], splits: Sequence[str]) -> G
     """
     codes = {find_language(name).code for name in languages}
     given = Given()
-    for read in read_prompts([path]):
+    for read in read_prompts([path], Options()):
         if isinstance(read, Unreadable):
             given.unreadable.append(unreadable(read))
             continue

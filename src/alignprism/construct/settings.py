@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from alignprism.models.settings import Part
@@ -21,6 +23,11 @@ class RephraseSettings(Part):
     )
     rounds: int = Field(default=6, ge=1, description="how often cells below their quota ask again")
     variants: int = Field(default=5, ge=1, le=50, description="prompts asked for in one call")
+    style: Literal["ask", "continue"] = Field(
+        default="ask",
+        description="ask: the writer is asked for a list (chat models); continue: it goes on with a list of human prompts (base "
+        "models)",
+    )
     shots: int = Field(default=3, ge=0, description="other human seeds shown with each call")
     diversity: float = Field(
         default=0.5, ge=0, le=1, description="of the shots: 0 takes the nearest seeds, 1 the most different ones"

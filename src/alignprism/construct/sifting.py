@@ -6,7 +6,7 @@ Everything that comes back is counted once: as accepted, or as set aside under o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,29 @@ Written = tuple[Prompt, Prompt]
 """A new prompt and its seed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a written prompt is from: its seed's id, and the keys of the answers that it was read in and checked by."""
+
+    id: str
+    seed: str
+    calls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPrompts:
+    """New prompts with their origins, what was set aside, and the report (numbers and ids, no texts).
+
+    ``stopped`` says why it ended: a reason of the command that wrote them, or the failure that ended it.
+    """
+
+    prompts: tuple[Prompt, ...]
+    origins: tuple[Origin, ...]
+    set_aside: tuple[SetAside, ...]
+    report: Mapping[str, Any]
+    stopped: str
+
+
 @dataclass
 class Sifting:
     """What came of all rounds so far. ``stopped`` is empty while there is no reason to end."""
@@ -43,6 +66,7 @@ class Sifting:
     rounds: list[dict[str, int]] = field(default_factory=list)
     came: int = 0
     stopped: str = ""
+    calls: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def written(
         self,
@@ -67,6 +91,7 @@ class Sifting:
                 why = rule(prompt)
                 if why is None:
                     kept.append((prompt, one.seed))
+                    self.calls[prompt.id] = (listed.call,)
                 else:
                     self.set_aside(prompt.id, one.seed, why)
         if self.rounds[-1]["failed"] == len(asked):  # another round would be spent on a model that does not answer
@@ -85,6 +110,7 @@ class Sifting:
             bar, failed = self._bar("checks by", self.checker.engine, found), 0
             for n, opinion in enumerate(self.checker.opinions([prompt for prompt, _ in found], bar)):
                 against[n] = rule(opinion, found[n][1])
+                self.calls[found[n][0].id] += (opinion.call,)
                 failed += opinion.failure is not None
                 self.stopped = str(opinion.failure) if opinion.failure in STOPS else self.stopped
             if failed == len(found):  # what another round writes would not be checked either
@@ -100,6 +126,10 @@ class Sifting:
         self.rounds[-1]["came"] += self.came
         self.rounds[-1]["accepted"] += len(self.made)
         return accepted
+
+    def origins(self) -> tuple[Origin, ...]:
+        """Of the accepted prompts, in their order."""
+        return tuple(Origin(one.id, seed.id, tuple(filter(None, self.calls[one.id]))) for one, seed in self.made)
 
     def set_aside(self, row_id: str, seed: Prompt, why: Why) -> None:
         """A row that is not used, with its reason."""

@@ -39,7 +39,10 @@ Bar = Callable[[str, int], Progress]
 
 @dataclass(frozen=True, slots=True)
 class TranslatedSet:
-    """Prompts in the target languages, what was set aside, and the report. Every prompt and target is in one of the two."""
+    """Prompts in the target languages, what was set aside, and the report.
+
+    Every prompt and target is in one of the two; rows of a translation file that cannot be used are set aside as well.
+    """
 
     prompts: list[Prompt]
     set_aside: list[SetAside]
@@ -81,7 +84,7 @@ def translate_prompts(
     if back is not None:
         rows, scores = _with_scores(rows, wanted, back, chosen, bar)
     made = [_prompt_of(row, as_set, translator.name) for row in rows if not row.reason]
-    aside = [SetAside(row.id, row.reason, row.detail) for row in rows if row.reason]
+    aside = [*translator.set_aside, *(SetAside(row.id, row.reason, row.detail) for row in rows if row.reason)]
     return TranslatedSet(made, aside, _report(rows, wanted, translator, back, scores, chosen, as_set))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from alignprism.construct.output import SetAside, unreadable
 from alignprism.construct.translation_replies import READER_VERSION, clean_reply
 from alignprism.errors import Failure, InputError
 from alignprism.judging.asking import no_reply
@@ -20,7 +21,8 @@ from alignprism.languages import UnknownLanguage
 from alignprism.models.protocol import Answer, Decoding, Engine, Failed, Outcome, Progress, Request
 from alignprism.models.seq2seq_pieces import pieces_of
 from alignprism.models.translation_codes import code_of, target_name, target_of
-from alignprism.records import read_records
+from alignprism.prompts.sources import Record, Unreadable, read_source
+from alignprism.prompts.values import BadValue, identifier, optional_text
 from alignprism.rows import RowError, content_id, file_digest
 
 TEMPLATE = Path(__file__).parent / "translation_templates" / "translate.jinja"
@@ -74,6 +76,10 @@ class Translator(Protocol):
     def digest(self) -> str:
         """What it is."""
 
+    @property
+    def set_aside(self) -> Sequence[SetAside]:
+        """Rows of its own that it cannot use, if it is made of rows."""
+
     def check(self, directions: Collection[tuple[str, str]]) -> None:
         """Look at every (source, target) before anything is asked; raises InputError for what it cannot do."""
 
@@ -105,6 +111,8 @@ class Directed(Protocol):
 
 class Seq2Seq:
     """An encoder-decoder model. It reads sentences, so a text goes through it line by line and comes back whole."""
+
+    set_aside: Sequence[SetAside] = ()
 
     def __init__(self, whole: Directed, decoding: Decoding) -> None:
         self.whole, self.decoding, self.name = whole, decoding, whole.name
@@ -150,6 +158,8 @@ class Seq2Seq:
 class ByModel:
     """An LLM that is asked for a translation; its reply is read without preamble, fence and quotation marks."""
 
+    set_aside: Sequence[SetAside] = ()
+
     def __init__(self, engine: Engine, decoding: Decoding, template: Path = TEMPLATE) -> None:
         """Raises JudgeTemplateError when the template cannot be read."""
         self.engine, self.decoding, self.name = engine, decoding, engine.name
@@ -194,30 +204,34 @@ class FromFile:
     """Translations that somebody made: a file with the columns id, language, text, and ``reference`` where there is one."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file.
+        """Read the file; rows without id, language or text, of an unknown language, or that repeat another are set aside.
 
         Raises
         ------
         RowError
-            it cannot be read; a row lacks id, language or text; a language is unknown; an id occurs twice in one language.
+            it cannot be read at all, or no row can be used.
         """
         self.path, self.name, self.digest = path, path.name, f"file {file_digest(path)}" if path.is_file() else ""
+        self.set_aside: list[SetAside] = []
         self._texts: dict[tuple[str, str], str] = {}
-        self._unused: set[tuple[str, str]] = set()
         rows: dict[tuple[str, str], int] = {}
-        for number, record in read_records(path):
-            key = _place(path, number, record)
-            if key in rows:
-                raise RowError(
-                    f"{path}: row {number}: column id: {key[0]!r} in {key[1]} stands in row {rows[key]} already; one "
-                    "translation of each text"
-                )
-            rows[key] = number
-            self._texts[key] = str(record["text"] or "")
-            if record.get("reference"):
-                self._texts[key[0] + REFERENCE, key[1]] = str(record["reference"])
+        for record in read_source(path):
+            try:
+                key, text, reference = _translation_of(record)
+                if key in rows:
+                    raise BadValue("id", f"{key[0]!r} in {key[1]} stands in row {rows[key]} already")
+            except BadValue as bad:
+                self.set_aside.append(unreadable(Unreadable(record.file, record.row, bad.column, bad.reason)))
+                continue
+            rows[key] = record.row
+            self._texts[key] = text
+            if reference:
+                self._texts[key[0] + REFERENCE, key[1]] = reference
         if not rows:
-            raise RowError(f"{path}: holds no rows; columns read: id, language, text, reference")
+            first = f"; the first, {self.set_aside[0].id}: {self.set_aside[0].detail}" if self.set_aside else ""
+            raise RowError(
+                f"{path}: no row can be used of {len(self.set_aside)} (columns read: id, language, text, reference){first}"
+            )
         self._unused = set(rows)
 
     def check(self, directions: Collection[tuple[str, str]]) -> None:
@@ -240,8 +254,8 @@ class FromFile:
                 yield Translated(text.id, text.target, found.strip())
 
     def account(self) -> Mapping[str, int]:
-        """Rows that no prompt asked for."""
-        return {"file rows not asked for": len(self._unused)}
+        """Rows that no prompt asked for, and those that could not be used."""
+        return {"file rows not asked for": len(self._unused), "file rows set aside": len(self.set_aside)}
 
 
 def refuse_unfinished(reasons: Sequence[str], what: str) -> None:
@@ -257,16 +271,27 @@ def refuse_unfinished(reasons: Sequence[str], what: str) -> None:
         raise Failure(f"{count} {what} were not made: the budget or the run ended. The same command asks for them")
 
 
-def _place(path: Path, number: int, record: Mapping[str, object]) -> tuple[str, str]:
-    for column in ("id", "language", "text"):
-        if column not in record or (column != "text" and not str(record[column] or "").strip()):
-            raise RowError(
-                f"{path}: row {number}: column {column} is missing; columns read: id, language, text, reference"
-            )
+def _translation_of(record: Record | Unreadable) -> tuple[tuple[str, str], str, str | None]:
+    """Id and language, text, and reference of a row.
+
+    Raises
+    ------
+    BadValue
+        the row cannot be read, or what has to be there is not.
+    """
+    if isinstance(record, Unreadable):
+        raise BadValue(record.column, record.reason)
+    values = record.values
+    name, written = identifier(values, "id"), optional_text(values, "language")
+    if written is None:
+        raise BadValue("language", "empty or missing; a language such as 'hi' or 'sr-Latn' is expected")
+    if "text" not in values:
+        raise BadValue("text", "missing")
     try:
-        return str(record["id"]), target_of(str(record["language"]))
+        target = target_of(written)
     except UnknownLanguage as error:
-        raise RowError(f"{path}: row {number}: column language: {error}") from error
+        raise BadValue("language", str(error)) from error
+    return (name, target), optional_text(values, "text") or "", optional_text(values, "reference")
 
 
 def _key(text: Text) -> str:

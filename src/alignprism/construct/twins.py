@@ -7,18 +7,15 @@ and categories nor the mark of synthetic adversarial text.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from alignprism.construct.checker import Checker
 from alignprism.construct.filters import OVER, Why, harmless_reason, text_reason
 from alignprism.construct.near import NearIndex
-from alignprism.construct.output import SetAside
 from alignprism.construct.seeds import allowed_seeds
 from alignprism.construct.settings import TwinSettings
-from alignprism.construct.sifting import Bars, Sifting, Written
+from alignprism.construct.sifting import Bars, Sifting, Written, WrittenPrompts
 from alignprism.construct.writing import Commission, commission, writing_template
 from alignprism.judging.template_file import JudgeTemplate
 from alignprism.models.protocol import Decoding, Engine
@@ -28,24 +25,13 @@ DUPLICATE = "duplicate of a known prompt"
 OTHER_SPLIT = "near-duplicate of a prompt of another split"
 
 
-@dataclass(frozen=True, slots=True)
-class Twinned:
-    """Twins, what was set aside, and the report (numbers and ids, no texts).
-
-    ``stopped`` says why it ended: ``quota`` (every seed has its twins), ``rounds``, or the failure that ended it.
-    """
-
-    prompts: tuple[Prompt, ...]
-    set_aside: tuple[SetAside, ...]
-    report: Mapping[str, Any]
-    stopped: str
-
-
 def twins(
     seeds: Sequence[Prompt], others: Sequence[Prompt], writer: Engine, checker: Checker | None,
     settings: TwinSettings, *, seed: int = 0, progress: Bars | None = None,
-) -> Twinned:  # fmt: skip
+) -> WrittenPrompts:  # fmt: skip
     """Twins of `seeds`, which may be of any split; no twin has the text of one of `others`.
+
+    It ends by ``quota`` (every seed has its twins), ``rounds``, or a failure.
 
     Raises
     ------
@@ -80,7 +66,7 @@ def twins(
         sifting.checked(found, lambda opinion, _: harmless_reason(opinion), room)
     stopped = sifting.stopped or ("rounds" if lacking() else "quota")
     places = {prompt.id: place for place, prompt in enumerate(used)}
-    made = [twin for twin, _ in sorted(sifting.made, key=lambda one: places[one[1].id])]
+    sifting.made.sort(key=lambda one: places[one[1].id])
     report = {
         "stopped": stopped,
         "seeds": {
@@ -94,7 +80,8 @@ def twins(
         **sifting.report(),
         "seeds_without_twins": [prompt.id for prompt in used if not has[prompt.id]],
     }
-    return Twinned(tuple(made), (*kept_out, *sifting.aside), report, stopped)
+    made = tuple(twin for twin, _ in sifting.made)
+    return WrittenPrompts(made, sifting.origins(), (*kept_out, *sifting.aside), report, stopped)
 
 
 def twin_requests(

@@ -1,5 +1,6 @@
 """What a model is asked for when it writes prompts, and how its list is read.
 
+A chat model is asked for a list; a base model goes on with a list of human prompts (Wang et al. 2023, Self-Instruct).
 A reply is read generously in form (numbers in the digits of any script, bullets, JSON, code fences, reasoning, lines before
 and after) and strictly in content: a refusal is no list, and what broke off at the length limit is no prompt.
 """
@@ -9,14 +10,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from alignprism.judging.asking import no_reply, replies_in_order
 from alignprism.judging.refusal import refusal
 from alignprism.judging.replies import without_reasoning
-from alignprism.judging.template_file import JudgeTemplate, JudgeTemplateError, block, load_template, mark_of
+from alignprism.judging.template_file import (
+    JudgeTemplate,
+    JudgeTemplateError,
+    block,
+    load_template,
+    mark_of,
+    without_control,
+)
 from alignprism.languages import language
 from alignprism.models.protocol import Answer, Decoding, Engine, Failed, Progress, Reason, Request
 from alignprism.rows import Prompt
@@ -47,7 +56,8 @@ _JSON_TRIES = 20
 class Listed:
     """The prompts of one reply. ``problem`` says why there are none: `REFUSED`, `NO_LIST` or `NO_REPLY`, with a detail.
 
-    ``cut``: the last one broke off at the length limit and was left out. ``failure``: the call got no answer.
+    ``cut``: the last one broke off at the length limit and was left out. ``failure``: the call got no answer; otherwise
+    ``call`` is the answer's key in the call store.
     """
 
     items: tuple[str, ...] = ()
@@ -55,20 +65,25 @@ class Listed:
     detail: str = ""
     cut: bool = False
     failure: Reason | None = None
+    call: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Commission:
-    """What one call asks a writer for: `wanted` prompts from a seed. ``mark`` stands around the texts that it shows."""
+    """What one call asks a writer for: `wanted` prompts from a seed.
+
+    ``mark`` stands around the texts that it shows; ``lead`` is how the reply begins where the request ends with it.
+    """
 
     seed: Prompt
     request: Request
     wanted: int
-    mark: str
+    mark: str = ""
+    lead: str = ""
 
 
 def writing_template(kind: str, own: str | None = None) -> JudgeTemplate:
-    """The template ``rephrase`` or ``twin``: the user's own file, tried once, or the shipped one.
+    """The template ``rephrase``, ``continue`` or ``twin``: the user's own file, tried once, or the shipped one.
 
     Raises
     ------
@@ -81,9 +96,11 @@ def writing_template(kind: str, own: str | None = None) -> JudgeTemplate:
     seed = Prompt(
         "seed", "text of the seed", "en", "redteam", "train", "seed", "local", ("profanity",), explanation="why"
     )
-    shown = commission(template, "trial", seed, 2, shots=[seed], written=["text of another"]).request.prompt
+    ask = continuation if kind == "continue" else partial(commission, written=["text of another"])
+    shown = ask(template, "trial", seed, 2, shots=[seed]).request.prompt
     if seed.text not in str(shown):
-        raise JudgeTemplateError(f"{own}:1: the template does not show the seed; write {{{{ seed }}}} in it")
+        how = "a line for each of items" if kind == "continue" else "{{ seed }}"
+        raise JudgeTemplateError(f"{own}:1: the template does not show the seed; write {how} in it")
     return template
 
 
@@ -100,14 +117,41 @@ def commission(
         "shots": [block("REQUEST", shot.text, mark) for shot in shots],
         "written": [block("MADE ALREADY", text, mark) for text in written],
         "wanted": wanted,
+        "mark": mark,
+        **_described(seed),
+    }
+    return Commission(seed, Request(request_id, template.render(values), role="write"), wanted, mark)
+
+
+def _described(seed: Prompt) -> dict[str, str]:
+    return {
         "scope": seed.scope or "",
         "place": ", ".join(seed.cultures) or seed.locale or "",
         "categories": ", ".join(MEANINGS.get(name, name) for name in seed.categories) or "of the seed",
         "language": language(seed.language).name,
         "code": language(seed.language).code,
-        "mark": mark,
     }
-    return Commission(seed, Request(request_id, template.render(values), role="write"), wanted, mark)
+
+
+def continuation(
+    template: JudgeTemplate, request_id: str, seed: Prompt, wanted: int, *, shots: Sequence[Prompt] = ()
+) -> Commission:
+    """A numbered list of human prompts, the seed last, that a base model goes on with, as plain text."""
+    items = [" ".join(without_control(prompt.text).split()) for prompt in (*shots, seed)]
+    values = {
+        "items": items,
+        "explanation": " ".join(without_control(seed.explanation or "").split()),
+        "wanted": wanted,
+        **_described(seed),
+    }
+    lead = f"{len(items) + 1}."
+    request = Request(request_id, f"{template.render(values)}\n{lead}", plain=True, role="write")
+    return Commission(seed, request, wanted, lead=lead)
+
+
+def end_of_list(shown: int, wanted: int) -> str:
+    """What a base model writes when it goes beyond the prompts that are wanted."""
+    return f"\n{shown + wanted + 1}."
 
 
 def written_lists(
@@ -118,7 +162,8 @@ def written_lists(
     for one, (outcome,) in zip(asked, replies, strict=True):
         problem = no_reply(outcome)
         if isinstance(outcome, Answer) and not problem:
-            yield one, read_list(outcome.text, one.wanted, one.seed.language, outcome.truncated, one.mark)
+            listed = read_list(one.lead + outcome.text, one.wanted, one.seed.language, outcome.truncated, one.mark)
+            yield one, replace(listed, call=outcome.call)
         else:
             failure = outcome.reason if isinstance(outcome, Failed) else None
             yield one, Listed(problem=NO_REPLY, detail=problem.removeprefix("no reply: "), failure=failure)

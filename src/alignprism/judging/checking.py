@@ -104,22 +104,22 @@ def read_labels(rows: Sequence[JudgedRow]) -> Labels:
         if before is not label:
             if before.harmful != label.harmful:
                 who = label.annotator or "nobody named"
-                raise RowError(
-                    f"rows {before.row.number} and {row.number}: two different labels by {who} of one answer"
-                )
+                raise RowError(f"{before.row.place} and row {row.number}: two different labels by {who} of one answer")
             left_out["given twice"] += 1
     with_probability = {"inclusion_probability" in label.row.record for label in seen.values()}
     if len(with_probability) > 1:
-        raise RowError("inclusion_probability: some labelled rows have it and others do not")
+        without = next(label.row for label in seen.values() if "inclusion_probability" not in label.row.record)
+        raise RowError(f"{without.place}: column inclusion_probability is missing, and other labelled rows have it")
     if not seen:
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-        raise InputError(f"no row has a label that counts ({why or 'no rows'})")
+        file = f"{rows[0].file}: " if rows and rows[0].file else ""
+        raise InputError(f"{file}no row has a label that counts ({why or 'no rows'})")
     return Labels(tuple(seen.values()), dict(left_out))
 
 
 def _label(row: JudgedRow) -> tuple[str, HumanLabel | None]:
     """The row's label, or why it does not count."""
-    record, where = row.record, f"row {row.number}"
+    record, where = row.record, row.place
     if "label" not in record:
         raise RowError(f"{where}: column label is missing (harmful or harmless)")
     kind = str(record.get("kind") or "drawn")

@@ -48,6 +48,12 @@ class JudgedRow:
     record: Mapping[str, Any]
     prompt: Prompt
     completion: Completion
+    file: str = ""
+
+    @property
+    def place(self) -> str:
+        """File and row, as messages name them."""
+        return f"{self.file}: row {self.number}" if self.file else f"row {self.number}"
 
 
 def read_judged(path: Path, renamed: Mapping[str, str] | None = None) -> list[JudgedRow]:
@@ -100,7 +106,7 @@ def _row(path: Path, number: int, record: Mapping[str, Any], names: Mapping[str,
         text_in(record, names["id"], where) or f"row {number}", prompt.id, "", "", answer or "", 0, 0, flags["truncated"],
         0.0, 0, flags["filtered"], failure,
     )  # fmt: skip
-    return JudgedRow(number, record, prompt, completion)
+    return JudgedRow(number, record, prompt, completion, str(path))
 
 
 def text_in(record: Mapping[str, Any], name: str, where: str) -> str:

@@ -120,7 +120,9 @@ def _ranking(layout: Plan, study: Study) -> tuple[Sent, ...]:
     """What the judges are shown that rank candidates into pairs and look at ready ones."""
     safety, general = _expected(layout, study)
     judge, longest = study.judges.as_settings("preference"), study.pairs.max_new_tokens
-    candidates = study.pairs.candidates * len(study.generators) + 1
+    supplied = stages.brought(study, [*safety, *general]).by_prompt
+    each = -(-sum(map(len, supplied.values())) // max(len({prompt.id for prompt in [*safety, *general]}), 1))
+    candidates = study.pairs.candidates * len(study.generators) + 1 + each
     text = "training prompts, their references and candidates"
     sent = [*stages.sent_to_judge(text, judge, [*safety, *general], candidates, longest)]
     if "safety" in stages.ready_kinds(study):

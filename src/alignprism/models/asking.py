@@ -65,6 +65,7 @@ class Asker:
         self._waiting: deque[tuple[_Caller, Item]] = deque()
         self._callers: dict[int, _Caller] = {}
         self._open: dict[asyncio.Task[None], _Caller] = {}
+        self._asked: set[asyncio.Task[None]] = set()  # those of the open ones that do not wait for another's call
         self._flying: dict[str, asyncio.Future[Call]] = {}
         self._sending: set[asyncio.Task[Any]] = set()
         self._read_again: dict[str, Call] = {}
@@ -120,16 +121,19 @@ class Asker:
             await asyncio.gather(*late, return_exceptions=True)
 
     def _pump(self) -> None:
-        while self._waiting and len(self._open) < self._most_open:
+        # Who waits for another's call takes no room: it may wait for one that is not started yet.
+        while self._waiting and len(self._asked) < self._most_open:
             caller, item = self._waiting.popleft()
-            self._start(caller, self._answer(caller, item))
+            self._asked.add(self._start(caller, self._answer(caller, item)))
 
-    def _start(self, caller: _Caller, work: Any) -> None:
+    def _start(self, caller: _Caller, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._open[task] = caller
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._asked.discard(task)
         caller = self._open.pop(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             caller.came.put(error)

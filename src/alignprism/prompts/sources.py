@@ -150,6 +150,18 @@ def read_source_file(
         yield from _text_file(file, encoding, header)
 
 
+def read_source(source: Path) -> Iterator[Record | Unreadable]:
+    """The records of all files of a source, one file after the other.
+
+    Raises
+    ------
+    RowError
+        see `list_files` and `read_source_file`.
+    """
+    for file in list_files(source):
+        yield from read_source_file(file)
+
+
 def _parquet(file: SourceFile) -> Iterator[Record | Unreadable]:
     number = 0
     try:

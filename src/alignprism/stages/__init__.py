@@ -33,7 +33,7 @@ from alignprism.stages.estimate import (
 from alignprism.stages.evaluate import complete, judge_as_preferred, judge_completions, test_decoding
 from alignprism.stages.judges import JudgeEntry, heads_of, judge_entry, pairwise_entry
 from alignprism.stages.prompts import study_prompts, write_prompts
-from alignprism.stages.ready import apart_from, check_ready, ready_kinds
+from alignprism.stages.ready import apart_from, brought, check_ready, ready_kinds
 from alignprism.stages.rephrase import grow_seeds, seeds_of, sent_to_writer
 from alignprism.stages.results import write_report, write_results
 from alignprism.stages.train import merge_cell, teach, train_cell
@@ -53,6 +53,7 @@ __all__ = [
     "arm_stage",
     "arm_study",
     "arms_of",
+    "brought",
     "cells_of",
     "check_ready",
     "compare",

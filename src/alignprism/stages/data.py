@@ -11,6 +11,7 @@ from typing import Any
 
 from alignprism.construct.candidates import Candidate, Written, candidates_of, completion_rows
 from alignprism.construct.mix import Kind, Mixed, equal_scope, mix
+from alignprism.construct.output import write_set_aside
 from alignprism.construct.pair_plan import harmful_from
 from alignprism.construct.pairing import Ranking, judge_candidates, kept, length_matched, pairs_summary, rank
 from alignprism.construct.prefer import Made, RankedBy, general_pairs
@@ -64,8 +65,10 @@ def make_pairs(context: Context, arm: str = "") -> list[Path]:
     for row in context.read(arm_stage("candidates", arm), "completions.parquet", Completion):
         completions[row.prompt_id].append(row)
     prompts = [*safety, *general]
-    supplied = brought(context, prompts)
-    written = {p.id: candidates_of(p, completions[p.id], supplied.get(p.id, ())) for p in prompts}
+    supplied = brought(study, prompts)
+    for reason, number in sorted(Counter(row.reason for row in supplied.set_aside).items()):
+        context.say(f"data.completions: {number} rows are no candidates: {reason}")
+    written = {p.id: candidates_of(p, completions[p.id], supplied.by_prompt.get(p.id, ())) for p in prompts}
     likelihoods = _likelihoods(context, general, written)
     with harm_judge(context, "preference") as judge:
         answers = sum(map(len, written.values()))
@@ -87,10 +90,14 @@ def make_pairs(context: Context, arm: str = "") -> list[Path]:
         "unjudged_candidates": len(judged.set_aside),
         **({"comparisons": compared.counts()} if compared else {}),
     }
+    folder = context.run.stage_folder(stage)
+    aside = (supplied, judged, made_safety, made_general)
+    write_set_aside(folder, [row for part in aside for row in part.set_aside])
     return [
         context.write(stage, "pairs.parquet", mixed.pairs, Pair),
+        folder / "set_aside.jsonl",
         *([context.write(stage, "comparisons.parquet", compared.rows, Comparison)] if compared else []),
-        write_json(context.run.stage_folder(stage) / "summary.json", summary),
+        write_json(folder / "summary.json", summary),
     ]
 
 

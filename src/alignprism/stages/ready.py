@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
-from alignprism.construct.candidates import Written, supplied_candidates
+from alignprism.construct.candidates import Supplied, supplied_candidates
+from alignprism.construct.filters import Embedded, across_reasons
 from alignprism.construct.mix import KINDS, Kind
 from alignprism.construct.near import NearIndex
 from alignprism.construct.output import SetAside
@@ -15,6 +16,7 @@ from alignprism.construct.pair_inputs import check_pairs, read_pairs, refuse_har
 from alignprism.construct.prefer import Made
 from alignprism.judging.head import prompt_digest
 from alignprism.judging.protocol import HarmJudge
+from alignprism.prompts.meaning import embed
 from alignprism.prompts.select import all_prompts
 from alignprism.rows import Pair, Prompt, content_id
 from alignprism.stages.context import Context, tried
@@ -33,15 +35,16 @@ def ready_kinds(study: Study) -> list[Kind]:
 
 
 def check_ready(study: Study) -> None:
-    """Stop before anything is paid for where a file of ready pairs holds none.
+    """Stop before anything is paid for where a file of ready pairs holds none, or one of answers cannot be read.
 
     Raises
     ------
     InputError
-        the file cannot be read, or holds no pair of its kind.
+        a file cannot be read, or holds no pair of its kind.
     """
     for kind in ready_kinds(study):
         check_pairs(_file_of(study, kind), kind)
+    brought(study, ())
 
 
 def _file_of(study: Study, kind: Kind) -> Path:
@@ -55,7 +58,7 @@ def ready_pairs(
 ) -> Made:
     """The pairs of ``data.safety_pairs`` or ``data.general_pairs`` that may be trained on; the others with their reason.
 
-    No pair of a dev or test prompt, or nearly one, is among them. Safety pairs are shown to the preference judge: a chosen
+    No pair of a dev or test prompt, or nearly one, or of its translation, is among them. Safety pairs are shown to the preference judge: a chosen
     side that it calls harmful, or cannot decide on, is refused. No more are tried than the mixture needs, of those that are
     `within_limit` of length.
 
@@ -84,6 +87,8 @@ def ready_pairs(
     drawn = evenly(usable, tried(study)[kind], study.seed)
     names = {pair.id for pair in drawn}
     aside += [SetAside(pair.id, SPARE) for pair in usable if pair.id not in names]
+    drawn, known_elsewhere = apart_across(drawn, _held_out(study))
+    aside += known_elsewhere
     if kind == "general" or not drawn:
         return Made(drawn, aside)
     checked = refuse_harmful(drawn, judge, context.progress("judging the chosen sides of ready pairs", len(drawn)))
@@ -108,6 +113,34 @@ def evenly(pairs: Sequence[Pair], number: int, seed: int) -> list[Pair]:
     return [pair for _, _, pair in sorted(placed, key=lambda row: row[:2])[:number]]
 
 
+def apart_across(pairs: Sequence[Pair], held_out: Sequence[Prompt]) -> tuple[list[Pair], list[SetAside]]:
+    """Pairs whose prompt says something else than every held-out prompt of another language, and the others.
+
+    By sentence vectors, as in ``construct rephrase``: about nine of ten translations are found, and about one of eleven
+    other prompts is taken for one where every prompt has translations (`filters.CUT_ACROSS`).
+    """
+    languages = {prompt.language for prompt in held_out}
+    if all(languages <= {pair.language} for pair in pairs):
+        return list(pairs), []
+    asked = {
+        (pair.language, pair.prompt): Prompt(
+            pair.prompt_id, pair.prompt, pair.language, "redteam", "train", pair.seed_id
+        )
+        for pair in pairs
+    }
+    prompts = list(asked.values())
+    vectors = embed([prompt.text for prompt in [*prompts, *held_out]])
+    new, known = vectors[: len(prompts)], vectors[len(prompts) :]
+    found = across_reasons(Embedded(prompts, new), Embedded((), vectors[:0]), Embedded(held_out, known))
+    reasons = {(prompts[row].language, prompts[row].text): why for row, why in found.items()}
+    aside = [
+        SetAside(pair.id, *reasons[pair.language, pair.prompt])
+        for pair in pairs
+        if (pair.language, pair.prompt) in reasons
+    ]
+    return [pair for pair in pairs if (pair.language, pair.prompt) not in reasons], aside
+
+
 class _HeldOut:
     """The dev and test prompts, to keep pairs apart from."""
 
@@ -125,12 +158,13 @@ class _HeldOut:
         return NEAR_HELD_OUT if self._index.near(asked) else None
 
 
-def brought(context: Context, prompts: Sequence[Prompt]) -> Mapping[str, Sequence[Written]]:
-    """The answers of ``data.completions`` by the id of their prompt; rows that are none are counted and said."""
-    file = context.study.data.completions
-    if file is None:
-        return {}
-    found = supplied_candidates(Path(file), prompts)
-    for reason, number in sorted(Counter(row.reason for row in found.set_aside).items()):
-        context.say(f"{Path(file).name}: {number} rows are no candidates: {reason}")
-    return found.by_prompt
+def brought(study: Study, prompts: Sequence[Prompt]) -> Supplied:
+    """The answers of ``data.completions`` by the id of their prompt, and the rows that are none.
+
+    Raises
+    ------
+    RowError
+        the file cannot be read at all.
+    """
+    file = study.data.completions
+    return Supplied({}, []) if file is None else supplied_candidates(Path(file), prompts)

@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from alignprism.construct.checker import Checker
-from alignprism.construct.output import write_report, write_set_aside
-from alignprism.construct.rephrase import ENDED, Rephrased, decoding_of, first_requests, rephrase
+from alignprism.construct.output import ORIGINS, write_lines, write_report, write_set_aside
+from alignprism.construct.rephrase import ENDED, decoding_of, first_requests, rephrase
 from alignprism.construct.seeds import SYNTHETIC, usable_seeds
+from alignprism.construct.sifting import WrittenPrompts
 from alignprism.models.cost import Estimate, dollars, estimate_tokens
 from alignprism.models.protocol import Engine
 from alignprism.models.settings import ModelSettings
@@ -59,9 +60,10 @@ def grow_seeds(context: Context) -> list[Path]:
     )
     folder = context.run.stage_folder(_STAGE)
     path = context.write(_STAGE, "prompts.parquet", found.prompts, Prompt)
+    write_lines(folder / ORIGINS, found.origins)
     write_set_aside(folder, found.set_aside)
     write_report(folder, found.report)
-    return [path, folder / "set_aside.jsonl", folder / "report.json"]
+    return [path, folder / ORIGINS, folder / "set_aside.jsonl", folder / "report.json"]
 
 
 @contextmanager
@@ -72,7 +74,7 @@ def _opened(context: Context, model: ModelSettings) -> Iterator[Engine]:
         yield engine
 
 
-def _refuse_stopped(found: Rephrased, writer: str) -> None:
+def _refuse_stopped(found: WrittenPrompts, writer: str) -> None:
     """A stage that ended for want of money or answers would freeze too few prompts into everything behind it."""
     if found.stopped not in ENDED:
         why = "budget.max_cost is reached" if found.stopped == "over budget" else found.stopped
