@@ -1,11 +1,12 @@
 """Figures of importing, checking and splitting, on real published sets and on a million made prompts.
 
-Run: ``python benchmarks/data.py [--only imported,splits,language,across,million] [--rows 1000000]``. Real sets come from
+Run: ``python benchmarks/data.py [--only imported,splits,language,across,held_out,million] [--rows 1000000]``. Real sets come from
 the folder with shared data (``ALIGNPRISM_SHARED_DATA``, or ``../shared/data``). The last line is one JSON object:
 ``imported`` (things kept by set), ``set_aside``, ``round_trip`` (rows that export and import bring back unchanged),
 ``leaks`` and ``moved`` (rows near-duplicate across splits; rows moved by 10 % more seeds), ``language_accuracy``,
 ``cross_language_f1`` with its ``cut`` (chosen on Chinese, Bengali, Javanese), ``cross_language_f1_half`` (half of the
-rows without a translation), ``million_seconds``, ``million_peak_gb``, ``seconds_by_rows``.
+rows without a translation), ``held_out_across`` (new prompts against held-out ones of another language, of which half are
+translations: the share that is found, and the share of the others that is taken for one), ``million_seconds``, ``million_peak_gb``, ``seconds_by_rows``.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
+from alignprism.construct.filters import Embedded, across_reasons
 from alignprism.prompts.checking import Settings, check
 from alignprism.prompts.exports import export_tables
 from alignprism.prompts.findings import Findings
@@ -252,9 +255,49 @@ def check_only(folder: Path) -> None:
     print(json.dumps({"rows": outcome.rows, "exact": len(outcome.exact), "near": len(outcome.near), "findings": sum(findings.counts.values())}))  # fmt: skip
 
 
+def held_out() -> dict[str, Any]:
+    """MultiJail in six pairs of languages, both ways: 80 new prompts, half of them a translation of one of 120 held-out ones.
+
+    ``parallel``: every held-out prompt stands in both languages, so that a new one's translation is in its own company too.
+    """
+    with (DATA / "multijail" / "MultiJail.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    codes = ("en", "it", "ar", "sw")
+    vectors = {code: embed([row[code] for row in rows]) for code in codes}
+
+    def part(code: str, places: Sequence[int], split: Any) -> Embedded:
+        names = [f"{split} {n}" for n in places]
+        prompts = [
+            Prompt(name, rows[n][code], code, "redteam", split, name) for n, name in zip(places, names, strict=True)
+        ]
+        return Embedded(prompts, vectors[code][places])
+
+    found: dict[str, Any] = {}
+    for parallel in (True, False):
+        hits, wrong, asked = 0, 0, 0
+        for mine, other in permutations(codes, 2):
+            order = list(range(len(rows)))
+            random.Random(f"{mine} {other}").shuffle(order)
+            theirs = order[:120]
+            own = part(mine, theirs if parallel else order[120:200], "test")
+            known = part(other, theirs, "test")
+            both = Embedded([*own.prompts, *known.prompts], np.concatenate([own.vectors, known.vectors]))
+            new = part(mine, [*order[:40], *order[200:240]], "train")
+            reasons = across_reasons(new, part(mine, order[240:], "train"), both)
+            hits += sum(row < 40 for row in reasons)
+            wrong += sum(row >= 40 for row in reasons)
+            asked += 40
+        found["parallel" if parallel else "not_parallel"] = {
+            "found": hits / asked,
+            "wrong": wrong / asked,
+            "of_each": asked,
+        }
+    return {"held_out_across": found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="imported,splits,language,across,million")
+    parser.add_argument("--only", default="imported,splits,language,across,held_out,million")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--check", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -275,6 +318,8 @@ def main() -> None:
             result |= language()
         if "across" in wanted:
             result |= across()
+        if "held_out" in wanted:
+            result |= held_out()
         if "million" in wanted:
             result |= million(scratch, arguments.rows)
     print(json.dumps(result))

@@ -4,7 +4,7 @@
 
 Both sides train the same weights on the same token ids, with the same pairs per optimiser step, AdamW and float32 (see
 trl_side.py for what is timed). TRL runs twice: tuned (reference log-probabilities computed before, no gradient
-checkpointing, no bf16) and, for three steps, as it comes. Losses are compared with bucketing off on TRL's batches in
+checkpointing, no bf16) and, for two steps, as it comes. Losses are compared with bucketing off on TRL's batches in
 TRL's order; speed and memory with our defaults. Repetitions are interleaved and medians reported.
 
 One JSON object comes last. tokens_per_cpu_second counts completion tokens; speed_ratio is ours over tuned TRL's,
@@ -50,7 +50,7 @@ GEMMA = "embedded:gemma-3-270m"
 CASES = ("large_vocab", "gemma", "sft", "ablation", "positions", "sweep", "scaling")
 MORE = ("large_vocab_long", "gemma_full")
 """Cases that run only when they are named."""
-STOCK_STEPS = 3
+STOCK_STEPS = 2
 TUNED_STEPS = 4
 """TRL's steps with 256k words: a minute each on two cores. The first is not timed."""
 TRL_MAX_LENGTH = 1024
@@ -440,9 +440,8 @@ def training_side(case: str, pairs: Sequence[Example], scratch: Path, *, quick: 
     """
     random_model = case in ("large_vocab", "large_vocab_long", "ablation")
     natural = case in ("large_vocab", "ablation")
-    count, limit = (
-        (8, 48) if quick else ({"large_vocab": 64, "large_vocab_long": 32}.get(case, 24), 256 + 256 * natural)
-    )
+    counts = {"large_vocab": 64, "large_vocab_long": 32, "ablation": 16}
+    count, limit = (8, 48) if quick else (counts.get(case, 24), 256 + 256 * natural)
     examples = sample(cut(natural_lengths(pairs) if natural else pairs, limit), count)
     method = "sft" if case == "sft" else "dpo"
     rank = 0 if random_model or case == "gemma_full" else 16

@@ -253,7 +253,7 @@ def test_a_dry_run_says_calls_and_destinations_and_asks_nothing(two: list[object
         (["--pairwise", "none.yaml"], "none.yaml: cannot be read"),
         (["--languages", "en,klingon"], "--languages: "),
         (["--languages", "hi"], "2 another language"),
-        (["--completions", "none.jsonl"], "none.jsonl: cannot be read"),
+        (["--completions", "none.jsonl"], "none.jsonl: no such file"),
         (["--samples", "3"], "greedy"),
         (["--temperature", "nan"], "a number of at least 0"),
         (["--judge", "no-such-head"], "no-such-head"),

@@ -252,7 +252,7 @@ def test_damaged_lines_and_bytes_of_a_file_are_rows_too(tmp_path: Path) -> None:
     )
     translator = FromFile(tmp_path / "t.jsonl")
     assert [(row.id.rpartition(": ")[2], row.detail.split(":")[0]) for row in translator.set_aside] == [
-        ("row 1", "not JSON (Expecting property name enclosed in double quotes at column 13)"),
+        ("row 1", "not JSON (Expecting property name enclosed in double quotes at column 1)"),
         ("row 3", "text"),
     ]
     assert list(translator.translate([Text("a", "river", "en", "hi")])) == [Translated("a", "hi", "नदी")]

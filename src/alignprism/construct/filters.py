@@ -40,10 +40,10 @@ OTHER_SCOPE = "checker: another scope"
 OTHER_CATEGORY = "checker: another category"
 
 MIN_COMPANY = 2 * NEIGHBOURS
-CUT_ACROSS = 1.06
+CUT_ACROSS = 1.05
 """Margin from which a new prompt says the same as one of another language; stricter than `prompts.meaning.CUT`, as it is
-asked of each new prompt against every language. On 240 of MultiJail's rows (en, it, ar, sw in six pairs, 80 new prompts, half
-of them with a translation among 120 held-out ones) it finds 229 of 240 translations and takes 21 of 240 others for one."""
+asked of each new prompt against every language. Chosen on PolyRefuse (en, fr, ar); `benchmarks/data.py` measures on MultiJail
+how many translations it finds and how many other prompts it takes for one."""
 
 _SIBLINGS = 0.02  # several new prompts may say what one held-out prompt says: each this close to the nearest counts
 
@@ -121,8 +121,9 @@ class Embedded:
 def across_reasons(new: Embedded, seeds: Embedded, held_out: Embedded) -> dict[int, Why]:
     """Rows of `new` that say the same as a dev or test prompt of another language, by the margin of `prompts.meaning`.
 
-    A language is centred and margins are taken in company: of `seeds`, where the new prompts are few. Languages in which
-    there are too few of both, or too few held-out prompts of another, are not compared.
+    A language is centred and margins are taken in company: of the seeds and the held-out prompts of its own, since the few
+    new prompts of a round say nothing of how near unlike texts lie. Languages in which there is too little company, or too
+    few held-out prompts of another, are not compared.
     """
     languages = [p.language for part in (new, seeds, held_out) for p in part.prompts]
     names = sorted(set(languages))
@@ -132,10 +133,10 @@ def across_reasons(new: Embedded, seeds: Embedded, held_out: Embedded) -> dict[i
     start, held = len(new.prompts), len(new.prompts) + len(seeds.prompts)
     found: dict[int, Why] = {}
     for code, other in permutations(names, 2):
-        mine, company, theirs = new.of(code), seeds.of(code), held_out.of(other)
-        if not mine or len(mine) + len(company) < MIN_COMPANY or len(theirs) < MIN_COMPANY:
+        mine, theirs = new.of(code), held_out.of(other)
+        rows = [*mine, *(start + row for row in seeds.of(code)), *(held + row for row in held_out.of(code))]
+        if not mine or len(rows) < MIN_COMPANY or len(theirs) < MIN_COMPANY:
             continue
-        rows = [*mine, *(start + row for row in company)]
         margin = margins(moved[rows], moved[[held + row for row in theirs]])
         nearest = margin.max(axis=0)
         for place, row in enumerate(mine):
@@ -148,13 +149,14 @@ def across_reasons(new: Embedded, seeds: Embedded, held_out: Embedded) -> dict[i
 
 
 def uncompared(seeds: Sequence[Prompt], held_out: Sequence[Prompt], embedded: bool) -> list[str]:
-    """Languages not (always) compared: nothing was embedded, or there are too few seeds or held-out prompts.
+    """Languages not (always) compared: nothing was embedded, or there are too few seeds and held-out prompts.
 
     A language is compared as soon as one other language has enough held-out prompts.
     """
     own, theirs = (Counter(p.language for p in prompts) for prompts in (seeds, held_out))
     enough = {code for code, count in theirs.items() if count >= MIN_COMPANY}
-    return sorted(code for code in own if not embedded or own[code] < MIN_COMPANY or not enough - {code})
+    few = {code for code in own if own[code] + theirs[code] < MIN_COMPANY}
+    return sorted(code for code in own if not embedded or code in few or not enough - {code})
 
 
 def adversarial_reason(opinion: Opinion, seed: Prompt) -> Why | None:

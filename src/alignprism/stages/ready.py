@@ -87,6 +87,7 @@ def ready_pairs(
     drawn = evenly(usable, tried(study)[kind], study.seed)
     names = {pair.id for pair in drawn}
     aside += [SetAside(pair.id, SPARE) for pair in usable if pair.id not in names]
+    context.say(f"comparing the prompts of {len(drawn)} ready pairs with held-out prompts of other languages")
     drawn, known_elsewhere = apart_across(drawn, _held_out(study))
     aside += known_elsewhere
     if kind == "general" or not drawn:
@@ -116,8 +117,7 @@ def evenly(pairs: Sequence[Pair], number: int, seed: int) -> list[Pair]:
 def apart_across(pairs: Sequence[Pair], held_out: Sequence[Prompt]) -> tuple[list[Pair], list[SetAside]]:
     """Pairs whose prompt says something else than every held-out prompt of another language, and the others.
 
-    By sentence vectors, as in ``construct rephrase``: about nine of ten translations are found, and about one of eleven
-    other prompts is taken for one where every prompt has translations (`filters.CUT_ACROSS`).
+    By sentence vectors, as in ``construct rephrase`` (`filters.CUT_ACROSS`).
     """
     languages = {prompt.language for prompt in held_out}
     if all(languages <= {pair.language} for pair in pairs):
