@@ -28,7 +28,7 @@ study: $(VENV)/ready ## all methods with three training seeds: hours, resumable 
 	$(BIN)/alignprism quickstart --size study
 
 test: $(VENV)/ready ## run the tests, three files at a time (many wait for processes and servers)
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/ready ## format, lint, strict types
 	$(BIN)/ruff format --check src tests benchmarks

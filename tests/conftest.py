@@ -59,7 +59,10 @@ def shared_data() -> Path:
     return folder
 
 
+LONGEST = "test_end_to_end.py"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: a long one that starts last would keep one process busy while the others wait."""
+    """Files with slow tests first, the longest before all: one that starts last keeps one process busy while others wait."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path.name != LONGEST, item.path not in slow))

@@ -70,7 +70,7 @@ def test_one_cell_in_another_encoding_is_named_and_an_encoding_can_be_given(
     outcome = importing(write(tmp_path, "a.csv", content), "own")
     assert texts(outcome) == ["Hello"]
     assert [(a["row"], a["column"]) for a in outcome.aside] == [(1, "text")]
-    assert "--encoding windows-1251" in outcome.aside[0]["reason"]
+    assert "data import --encoding`, as windows-1251" in outcome.aside[0]["reason"]
     assert texts(importing(tmp_path / "a.csv", "own", "windows-1251")) == ["Привет", "Hello"]
 
 

@@ -56,7 +56,10 @@ def text(record: Mapping[str, Any], column: str, limit: int = MAX_CHARACTERS) ->
 def check_text(found: str, column: str, limit: int = MAX_CHARACTERS) -> None:
     """Refuse a text that no later step could show or process as it is (see `text`)."""
     if len(found) > limit:
-        raise BadValue(column, f"{len(found):,} characters; the limit is {limit:,}: cut it, or raise --max-characters")
+        raise BadValue(
+            column,
+            f"{len(found):,} characters; the limit is {limit:,}: cut it, or import the file with `data import --max-characters`",
+        )
     half = _HALF.search(found)
     if half is not None:
         code = ord(half.group())
@@ -64,7 +67,7 @@ def check_text(found: str, column: str, limit: int = MAX_CHARACTERS) -> None:
             raise BadValue(
                 column,
                 f"byte 0x{code - 0xDC00:02x} is not of the file's encoding: save the file as UTF-8, "
-                "or name its encoding, as in --encoding windows-1251",
+                "or import it with `data import --encoding`, as windows-1251",
             )
         raise BadValue(column, f"half of a surrogate pair at character {half.start() + 1}; not Unicode text")
     nul = found.find("\0")
