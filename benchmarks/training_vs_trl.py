@@ -5,7 +5,8 @@
 Both sides train the same weights on the same token ids, with the same pairs per optimiser step, AdamW and float32 (see
 trl_side.py for what is timed). TRL runs twice: tuned (reference log-probabilities computed before, no gradient
 checkpointing, no bf16) and, for two steps, as it comes. Losses are compared with bucketing off on TRL's batches in
-TRL's order; speed and memory with our defaults. Repetitions are interleaved and medians reported.
+TRL's order; speed and memory with our defaults. Ours and tuned TRL take turns, a few steps each, because the machine's own
+speed changes within minutes (both are in memory then: 21 GB with Gemma). Repetitions are interleaved and medians reported.
 
 One JSON object comes last. tokens_per_cpu_second counts completion tokens; speed_ratio is ours over tuned TRL's,
 memory_ratio our peak over tuned TRL's; max_grad_norm_difference is relative; positions (ours over TRL's) are counted
@@ -221,12 +222,16 @@ def _work(name: str, process: subprocess.Popen[str], errors: IO[str]) -> Figures
     return figures
 
 
-def interleaved(case: str, sides: Mapping[str, Side], repeat: int) -> dict[str, Figures]:
-    """Every side `repeat` times, in turn; medians of the numbers, everything else from the first time."""
+def interleaved(case: str, sides: Mapping[str, Side], repeat: int, *, together: bool = False) -> dict[str, Figures]:
+    """Every side `repeat` times, one after the other or `together` in turns of some steps; medians of the numbers,
+    everything else from the first time.
+    """
     runs: dict[str, list[Figures]] = {name: [] for name in sides}
     for _ in range(repeat):
-        for name, side in sides.items():
-            runs[name].append(run(f"{case} {name}", side))
+        named = {f"{case} {name}": side for name, side in sides.items()}
+        found = in_turns(named) if together else {name: run(name, side) for name, side in named.items()}
+        for name, figures in zip(sides, (found[name] for name in named), strict=True):
+            runs[name].append(figures)
     return {name: _medians(found) for name, found in runs.items()}
 
 
@@ -247,11 +252,13 @@ def rows_in(side: Side) -> int:
 
 def versus(case: str, side: Side, repeat: int, *, forward_rows: int, stock: bool = True) -> Figures:
     """Ours against TRL tuned and, for a few steps, as it comes; then both loss curves on the same batches."""
-    steps = min(side.planned_steps(rows_in(side)), TUNED_STEPS)
-    sides = {"ours": side, "trl_tuned": replace(side, trainer="trl", forward_rows=forward_rows, steps=steps)}
+    planned = side.planned_steps(rows_in(side))
+    steps = min(planned, TUNED_STEPS)
+    theirs = replace(side, trainer="trl", forward_rows=forward_rows, steps=steps, turn=1)
+    ours_and_theirs = {"ours": replace(side, turn=planned // steps), "trl_tuned": theirs}
+    found = interleaved(case, ours_and_theirs, repeat, together=True)
     if stock:
-        sides["trl_default"] = replace(side, trainer="trl", stock=True, steps=STOCK_STEPS)
-    found = interleaved(case, sides, repeat)
+        found |= interleaved(case, {"trl_default": replace(side, trainer="trl", stock=True, steps=STOCK_STEPS)}, repeat)
     ours, tuned = found["ours"], found["trl_tuned"]
     same = run(f"{case} ours on TRL's batches", replace(side, order=tuned["order"]))
     losses = zip(same["losses"], tuned["losses"], strict=True)

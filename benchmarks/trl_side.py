@@ -56,7 +56,7 @@ class Side:
     ``trainer`` is ours or trl. ``steps`` 0 means one epoch. ``stock`` leaves TRL's settings as TRL has them;
     ``epochs`` counts for our side only. ``forward_rows`` (0: all) are TRL's pairs in one forward. ``off`` are our levers that are switched off; ``order`` gives
     our trainer the row ids of every step, and means no bucketing. ``shared`` is a folder that outlives the process:
-    with it only the reference pass runs and its forwards are counted. ``turn`` (0: never) are the steps after which our
+    with it only the reference pass runs and its forwards are counted. ``turn`` (0: never) are the steps after which a
     side says ``turn`` and waits for a line: sides that take turns see the same fast and slow minutes of the machine
     (their wall seconds count the others' turns).
     """
@@ -112,6 +112,13 @@ class Clock:
             "positions": sum(positions[warm:]),
             "peak_mb": self.peak_mb,
         }
+
+
+def give_turn(side: Side, done: int) -> None:
+    """Let the others work, where this step ends a turn; the first one ends with the steps that are not timed."""
+    if side.turn and done >= side.warm and (done - side.warm) % side.turn == 0:
+        print("turn", flush=True)
+        sys.stdin.readline()
 
 
 def write_rows(path: Path, examples: Sequence[Example]) -> str:
@@ -203,9 +210,7 @@ def ours(side: Side) -> dict[str, Any]:
                 rows = [plans[-1].examples[row] for row in plans[-1].batches[progress.done - 1]]
                 compute_reference("again", "again", frozen, rows, out / f"again-{progress.done}.jsonl")
             clock.step_done()
-            if side.turn and progress.done >= side.warm and (progress.done - side.warm) % side.turn == 0:
-                print("turn", flush=True)
-                sys.stdin.readline()
+            give_turn(side, progress.done)
 
         result = loop.train(config, examples, model, tokenizer, out / "run", reference, report=step_done)
         curve = read_curve(out / "run")
@@ -281,11 +286,12 @@ class Recorder:
 
 
 class Ticker(TrainerCallback):  # type: ignore[misc]
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+    def __init__(self, clock: Clock, side: Side) -> None:
+        self.clock, self.side = clock, side
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         self.clock.step_done()
+        give_turn(self.side, len(self.clock.cpu))
 
 
 def with_trl(side: Side) -> dict[str, Any]:
@@ -294,7 +300,7 @@ def with_trl(side: Side) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         trainer = (_dpo_trainer if side.method == "dpo" else _sft_trainer)(side, examples, scratch, steps)
         recorder = trainer.data_collator = Recorder(trainer.data_collator)
-        trainer.add_callback(Ticker(clock))
+        trainer.add_callback(Ticker(clock, side))
         trainer.train()
         log = [row for row in trainer.state.log_history if "grad_norm" in row]
     parts = trainer.args.gradient_accumulation_steps
