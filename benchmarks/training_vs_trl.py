@@ -250,13 +250,17 @@ def rows_in(side: Side) -> int:
     return len(json.loads(Path(side.rows).read_text(encoding="utf-8")))
 
 
-def versus(case: str, side: Side, repeat: int, *, forward_rows: int, stock: bool = True) -> Figures:
-    """Ours against TRL tuned and, for a few steps, as it comes; then both loss curves on the same batches."""
+def versus(
+    case: str, side: Side, repeat: int, *, forward_rows: int, stock: bool = True, together: bool = True
+) -> Figures:
+    """Ours against TRL tuned (`together`: both in memory at once) and, for a few steps, as it comes; then both loss curves
+    on the same batches.
+    """
     planned = side.planned_steps(rows_in(side))
     steps = min(planned, TUNED_STEPS)
-    theirs = replace(side, trainer="trl", forward_rows=forward_rows, steps=steps, turn=1)
-    ours_and_theirs = {"ours": replace(side, turn=planned // steps), "trl_tuned": theirs}
-    found = interleaved(case, ours_and_theirs, repeat, together=True)
+    theirs = replace(side, trainer="trl", forward_rows=forward_rows, steps=steps, turn=int(together))
+    ours_and_theirs = {"ours": replace(side, turn=planned // steps if together else 0), "trl_tuned": theirs}
+    found = interleaved(case, ours_and_theirs, repeat, together=together)
     if stock:
         found |= interleaved(case, {"trl_default": replace(side, trainer="trl", stock=True, steps=STOCK_STEPS)}, repeat)
     ours, tuned = found["ours"], found["trl_tuned"]
@@ -432,7 +436,10 @@ def main() -> None:
             else:
                 side = training_side(case, pairs, scratch, quick=quick)
                 stock = case not in ("sft", "large_vocab_long")
-                result[case] = versus(case, side, repeat, forward_rows=arguments.trl_forward_rows, stock=stock)
+                result[case] = versus(
+                    case, side, repeat, forward_rows=arguments.trl_forward_rows, stock=stock,
+                    together=case != "gemma_full",  # with full weights both are more than 24 GB
+                )  # fmt: skip
     result["machine"] = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "system": platform.machine()}
     result["versions"] = {name: version(name) for name in ("torch", "transformers", "trl", "peft", "accelerate")}
     result["minutes"] = (time.monotonic() - started) / 60
