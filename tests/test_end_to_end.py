@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 COMMAND = str(Path(sys.executable).with_name("alignprism"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory, gemma_folder: Path) -> Path:
     """`alignprism quickstart --size smoke`, as the Makefile runs it."""
     run = tmp_path_factory.mktemp("smoke") / "run"
@@ -39,7 +39,7 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory, gemma_folder: Path) -> P
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(smoke_run: Path) -> Iterator[Page]:
     """The report, opened from disk in headless Chromium; any request that leaves the file fails the test."""
     chromium = shutil.which("chromium")
