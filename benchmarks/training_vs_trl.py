@@ -17,37 +17,29 @@ the largest over the smallest figure of one vocabulary, minus 1. The data is har
 from __future__ import annotations
 
 import argparse
-import contextlib
-import gzip
 import importlib
 import json
 import math
 import os
 import platform
-import random
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
+from pair_rows import GEMMA, cut, natural_lengths, real_pairs, sample, short_rows, with_random_ids
 from trl_side import LEVERS, Side, word_tokenizer, write_rows
+from turns import Figures, in_turns, interleaved, run
 
-from alignprism.models.local import load_tokenizer
-from alignprism.models.spec import ModelSpec, resolve
 from alignprism.training.config import TrainConfig
-from alignprism.training.examples import Example, Text, make_examples
+from alignprism.training.examples import Example
 from alignprism.training.plan import make_plan
 from alignprism.training.reference import Reference
 
-LANGUAGES = ("en", "es", "fr", "de", "it")
-GEMMA = "embedded:gemma-3-270m"
 CASES = ("large_vocab", "gemma", "sft", "ablation", "positions", "sweep", "scaling")
 MORE = ("large_vocab_long", "gemma_full")
 """Cases that run only when they are named."""
@@ -55,7 +47,6 @@ STOCK_STEPS = 2
 TUNED_STEPS = 4
 """TRL's steps with 256k words: a minute each on two cores. The first is not timed."""
 TRL_MAX_LENGTH = 1024
-Figures = dict[str, Any]
 
 
 class AnyReference(Reference):
@@ -65,180 +56,7 @@ class AnyReference(Reference):
         return 0.0, 0.0
 
 
-# --- rows ------------------------------------------------------------------------------------------------------------
-
-
-def real_pairs(folder: Path, cache: Path, *, quick: bool) -> list[Example]:
-    """All polyrefuse pairs as Gemma's token ids; a quick run guesses the lengths from characters instead."""
-    texts = []
-    for language in LANGUAGES:
-        with gzip.open(folder / "polyrefuse" / f"pairs_{language}.jsonl.gz", "rt", encoding="utf-8") as handle:
-            rows = [json.loads(line) for line in handle]
-        for row in rows[:40] if quick else rows:
-            name = f"{language}/{row['id']}"
-            texts.append(Text(name, row["prompt"], row["chosen"], row["rejected"], language, "safety"))
-    if quick:
-        return [_guessed(text) for text in texts]
-    tokenizer = load_tokenizer(resolve(ModelSpec("lengths", GEMMA), cache, print))
-    return make_examples(texts, tokenizer, max_tokens=1_000_000)[0]
-
-
-def _guessed(text: Text) -> Example:
-    def ids(characters: int) -> tuple[int, ...]:
-        return tuple(3 + number % 60 for number in range(max(characters // 4, 2)))
-
-    prompt, chosen, rejected = (ids(len(str(side))) for side in (text.prompt, text.chosen, text.rejected))
-    return Example(text.id, prompt, chosen, rejected, text.language, text.kind)
-
-
-def cut(examples: Iterable[Example], limit: int) -> list[Example]:
-    """Completions cut so that no side is longer than `limit` tokens with its prompt: both trainers get the same ids."""
-    result = []
-    for example in examples:
-        room = limit - len(example.prompt_ids)
-        if room > 0:
-            chosen, rejected = example.chosen_ids[:room], example.side("rejected")[:room]
-            result.append(replace(example, chosen_ids=chosen, rejected_ids=rejected))
-    return result
-
-
-def sample(examples: Sequence[Example], count: int, seed: int = 0) -> list[Example]:
-    """A seeded sample with the languages in turn."""
-    pools = []
-    for language in LANGUAGES:
-        pool = [example for example in examples if example.language == language]
-        random.Random(f"{seed}/{language}").shuffle(pool)
-        pools.append(pool)
-    return [pools[number % len(pools)][number // len(pools)] for number in range(count)]
-
-
-def with_random_ids(examples: Iterable[Example], vocabulary: int, seed: int = 0) -> list[Example]:
-    """The same lengths, other tokens."""
-    draw = random.Random(seed)
-
-    def ids(old: Sequence[int]) -> tuple[int, ...]:
-        return tuple(draw.randrange(3, vocabulary) for _ in old)
-
-    return [
-        replace(e, prompt_ids=ids(e.prompt_ids), chosen_ids=ids(e.chosen_ids), rejected_ids=ids(e.side("rejected")))
-        for e in examples
-    ]
-
-
-def natural_lengths(examples: Sequence[Example], seed: int = 0) -> list[Example]:
-    """Both answers of a pair as long as two real answers of its language that ended by themselves.
-
-    The rejected answers of the data do not say how long answers are: most were cut at the same number of tokens.
-    """
-    draw = random.Random(seed)
-    lengths: dict[str, list[int]] = {}
-    for example in examples:
-        lengths.setdefault(example.language, []).append(len(example.chosen_ids))
-
-    def answer(example: Example) -> tuple[int, ...]:
-        return (3,) * draw.choice(lengths[example.language])
-
-    return [replace(e, chosen_ids=answer(e), rejected_ids=answer(e)) for e in examples]
-
-
-def short_rows(count: int, vocabulary: int, seed: int = 0) -> list[Example]:
-    """Rows of a few tokens, for the scaling case."""
-    draw = random.Random(seed)
-
-    def ids(low: int, high: int) -> tuple[int, ...]:
-        return tuple(draw.randrange(3, vocabulary) for _ in range(draw.randint(low, high)))
-
-    return [Example(f"row-{n}", ids(4, 12), ids(2, 12), ids(4, 16), "en", "safety") for n in range(count)]
-
-
-# --- runs ------------------------------------------------------------------------------------------------------------
-
-
-def run(name: str, side: Side) -> Figures:
-    """One side in a process of its own."""
-    return in_turns({name: side})[name]
-
-
-def in_turns(sides: Mapping[str, Side]) -> dict[str, Figures]:
-    """Sides in processes of their own, of which only one works at a time: each goes on when the one before said ``turn``."""
-    environment = os.environ | {
-        "HF_HUB_OFFLINE": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "ACCELERATE_USE_CPU": "true",
-        "TOKENIZERS_PARALLELISM": "false",
-        "TQDM_DISABLE": "1",
-    }
-    command = [sys.executable, str(Path(__file__).with_name("trl_side.py"))]
-    result: dict[str, Figures] = {}
-    with contextlib.ExitStack() as stack:
-        running: dict[str, tuple[subprocess.Popen[str], IO[str]]] = {}
-        waiting = dict(sides)
-        while waiting or running:
-            for name in sides:
-                if name in waiting:
-                    errors = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
-                    process = stack.enter_context(
-                        subprocess.Popen(
-                            command,
-                            stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE,
-                            stderr=errors,
-                            text=True,
-                            env=environment,
-                        )
-                    )
-                    stack.callback(process.kill)
-                    running[name] = process, errors
-                    _tell(process, json.dumps(vars(waiting.pop(name))))
-                elif name in running:
-                    _tell(running[name][0], "go on")
-                if name in running:
-                    last = _work(name, *running[name])
-                    if last is not None:
-                        result[name] = last
-                        del running[name]
-    return result
-
-
-def _tell(process: subprocess.Popen[str], line: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(line + "\n")
-    process.stdin.flush()
-
-
-def _work(name: str, process: subprocess.Popen[str], errors: IO[str]) -> Figures | None:
-    """Wait until the side gives its turn away (None) or ends with its figures."""
-    assert process.stdout is not None
-    line = ""
-    for line in process.stdout:
-        if line == "turn\n":
-            return None
-    if process.wait() != 0:
-        errors.seek(0)
-        raise SystemExit(f"{name} ended with status {process.returncode}:\n{errors.read()[-3000:]}")
-    figures: Figures = json.loads(line)
-    told = {key: figures[key] for key in ("tokens_per_cpu_second", "cpu_seconds", "peak_mb") if key in figures}
-    print(name, {key: round(value, 2) for key, value in told.items()} or figures, flush=True)
-    return figures
-
-
-def interleaved(case: str, sides: Mapping[str, Side], repeat: int, *, together: bool = False) -> dict[str, Figures]:
-    """Every side `repeat` times, one after the other or `together` in turns of some steps; medians of the numbers,
-    everything else from the first time.
-    """
-    runs: dict[str, list[Figures]] = {name: [] for name in sides}
-    for _ in range(repeat):
-        named = {f"{case} {name}": side for name, side in sides.items()}
-        found = in_turns(named) if together else {name: run(name, side) for name, side in named.items()}
-        for name, figures in zip(sides, (found[name] for name in named), strict=True):
-            runs[name].append(figures)
-    return {name: _medians(found) for name, found in runs.items()}
-
-
-def _medians(runs: Sequence[Figures]) -> Figures:
-    first = runs[0]
-    numbers = [key for key, value in first.items() if isinstance(value, float)]
-    return first | {key: statistics.median(found[key] for found in runs) for key in numbers}
+# --- ours against TRL --------------------------------------------------------------------------------------------------
 
 
 def _shown(figures: Figures) -> Figures:
