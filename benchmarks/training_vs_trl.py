@@ -6,7 +6,8 @@ Both sides train the same weights on the same token ids, with the same pairs per
 trl_side.py for what is timed). TRL runs twice: tuned (reference log-probabilities computed before, no gradient
 checkpointing, no bf16) and, for two steps, as it comes. Losses are compared with bucketing off on TRL's batches in
 TRL's order; speed and memory with our defaults. Ours and tuned TRL take turns, a few steps each, because the machine's own
-speed changes within minutes (both are in memory then: 21 GB with Gemma). Repetitions are interleaved and medians reported.
+speed changes within minutes; where memory is too small for both (21 GB with Gemma) they run one after the other, and
+in_turns is false. Repetitions are interleaved and medians reported.
 
 One JSON object comes last. tokens_per_cpu_second counts completion tokens; speed_ratio is ours over tuned TRL's,
 memory_ratio our peak over tuned TRL's; max_grad_norm_difference is relative; positions (ours over TRL's) are counted
@@ -30,6 +31,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from pair_rows import GEMMA, cut, natural_lengths, real_pairs, sample, short_rows, with_random_ids
 from trl_side import LEVERS, Side, word_tokenizer, write_rows
@@ -47,6 +49,8 @@ STOCK_STEPS = 2
 TUNED_STEPS = 4
 """TRL's steps with 256k words: a minute each on two cores. The first is not timed."""
 TRL_MAX_LENGTH = 1024
+BOTH_IN_MEMORY = {"large_vocab": 11e9, "large_vocab_long": 11e9, "gemma": 22e9, "gemma_full": 28e9, "sft": 15e9}
+"""Bytes that ours and tuned TRL take at once; where fewer are free, they run one after the other."""
 
 
 class AnyReference(Reference):
@@ -86,6 +90,7 @@ def versus(
     losses = zip(same["losses"], tuned["losses"], strict=True)
     norms = zip(same["gradient_norms"], tuned["gradient_norms"], strict=True)
     result: Figures = {
+        "in_turns": together,
         "speed_ratio": ours["tokens_per_cpu_second"] / tuned["tokens_per_cpu_second"],
         "memory_ratio": ours["peak_mb"] / tuned["peak_mb"],
         "max_loss_difference": max(abs(a - b) for a, b in losses),
@@ -254,10 +259,10 @@ def main() -> None:
             else:
                 side = training_side(case, pairs, scratch, quick=quick)
                 stock = case not in ("sft", "large_vocab_long")
+                together = quick or psutil.virtual_memory().available > BOTH_IN_MEMORY[case]
                 result[case] = versus(
-                    case, side, repeat, forward_rows=arguments.trl_forward_rows, stock=stock,
-                    together=case != "gemma_full",  # with full weights both are more than 24 GB
-                )  # fmt: skip
+                    case, side, repeat, forward_rows=arguments.trl_forward_rows, stock=stock, together=together
+                )
     result["machine"] = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "system": platform.machine()}
     result["versions"] = {name: version(name) for name in ("torch", "transformers", "trl", "peft", "accelerate")}
     result["minutes"] = (time.monotonic() - started) / 60
