@@ -50,7 +50,9 @@ def main() -> None:
     parser.add_argument("--writer", default="embedded:gemma-3-270m")
     parser.add_argument("--seeds-per-language", type=int, default=6)
     parser.add_argument("--variants", type=int, default=4)
-    parser.add_argument("--template", nargs="*", default=[], help="templates of your own, measured beside the shipped one")
+    parser.add_argument(
+        "--template", nargs="*", default=[], help="templates of your own, measured beside the shipped one"
+    )
     arguments = parser.parse_args()
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="alignprism-bench-") as folder:

@@ -20,9 +20,10 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from tiny_model import Bench, Said
+from transformers import T5Config
 
 from alignprism.models.identity import weights_digest
-from alignprism.models.local import load
+from alignprism.models.local import load, load_tokenizer
 from alignprism.models.spec import ModelSpec, resolve
 from alignprism.training.reference import store_path
 
@@ -259,6 +260,44 @@ def test_sft_on_a_random_side_is_research_only(bench: Bench, pairs: Path, taught
     said = bench.call("train", "sft", pairs, "--model", out / "adapter", "--out", tmp_path / "on", *SETTINGS)
     assert said.code == 0, said.all
     assert card_of(tmp_path / "on")["research_only"] is True, "what is trained on top of it is so too"
+    # The mark and the model card go with the adapter alone, wherever somebody copies it.
+    shutil.copytree(out / "adapter", tmp_path / "copied")
+    assert "Research only" in (tmp_path / "copied" / "README.md").read_text(encoding="utf-8")
+    said = bench.call("train", "sft", pairs, "--model", tmp_path / "copied", "--out", tmp_path / "onto", *SETTINGS)
+    assert said.code == 0 and card_of(tmp_path / "onto")["research_only"] is True, said.all
+
+
+def test_sft_looks_at_the_learned_side_only(bench: Bench, tmp_path: Path) -> None:
+    """A rejected side that is empty, too long or equal keeps no row out of what is learned."""
+    file = tmp_path / "pairs.csv"
+    file.write_text(f"prompt,chosen,rejected\na,b,\nc,d,{'x' * 300}\ne,f,f\n", encoding="utf-8")
+    said = bench.call("train", "sft", file, "--model", bench.model, "--out", tmp_path / "out", *SETTINGS)
+    assert said.code == 0 and "3 rows, 0 left out" in said.out, said.all
+
+
+def test_completions_are_cut_on_request_and_counted(bench: Bench, pairs: Path, tmp_path: Path) -> None:
+    options = ("--model", bench.model, "--out", tmp_path / "out", *SETTINGS, "--over-limit", "cut")
+    said = bench.call("train", "dpo", pairs, *options, "--micro-batch-tokens", "64", "--no-prefix-sharing")
+    assert said.code == 0, said.all
+    counts = {row["language"]: (row["kept"], row["cut"]) for row in card_of(tmp_path / "out")["truncation"]}
+    assert counts == {"ar": (4, 1), "en": (6, 1)}
+    assert card_of(tmp_path / "out")["result"]["unshared"] == "switched off"
+    said = bench.call("train", "dpo", pairs, *options[:4], "--over-limit", "shorten")
+    assert said.code == 2 and "accepted: drop, cut" in said.err
+
+
+def test_the_last_weights_are_a_model_as_well(bench: Bench, pairs: Path, taught: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    rates = ("--epochs", "20", "--learning-rate", "0.3", "--schedule", "constant")
+    held_out = ("--held-out-share", "0.4", "--held-out-every", "1", "--patience", "2")
+    start = ("--model", bench.model, "--adapter", taught / "adapter")
+    said = bench.call("train", "dpo", pairs, *start, "--out", out, *SETTINGS, *rates, *held_out)
+    assert said.code == 0 and "the last step's weights are in last/" in said.out, said.all
+    ids = torch.tensor([[5, 6, 7]])
+    models = [
+        load(resolve(ModelSpec(name, str(out / name)), bench.cache))[0] for name in ("adapter-on-base", "last-on-base")
+    ]
+    assert not torch.equal(models[0](ids).logits, models[1](ids).logits)
 
 
 def test_full_weights_from_messages_are_a_model_that_dpo_starts_from(bench: Bench, pairs: Path, tmp_path: Path) -> None:
@@ -384,6 +423,12 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(pairs: Path, benc
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--beta", "1"), "--beta"),
         ([{"prompt": "a", "chosen": "b", "rejected": "c"}], ("dpo", "--loss", "hinge"), "loss 'hinge' is not known"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--adapter", "gone"), "'gone' is no folder here"),
+        ([{"prompt": "a", "chosen": "b"}], ("sft", "--precision", "half"), "precision 'half' is not known"),
+        (
+            [{"prompt": "a", "chosen": "[{'role': 'assistant', 'content': 'b'}]"}],
+            ("sft",),
+            "column chosen: a list of messages written as one text",
+        ),
         ([], ("sft",), "holds no rows"),
     ],
 )
@@ -403,6 +448,33 @@ def test_a_file_that_is_not_there_is_named(bench: Bench, tmp_path: Path) -> None
         said = bench.call("train", "dpo", tmp_path / name, "--model", bench.model, "--out", tmp_path / "out")
         assert said.code == 2
         assert f"{tmp_path / name}: cannot be read (no such file)" in said.err
+
+
+def test_a_file_named_as_the_store_is_left_alone(bench: Bench, pairs: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_bytes(pairs.read_bytes().rstrip(b"\n"))
+    before = mine.read_bytes()
+    for store, told in ((mine, "holds something else than reference log-probabilities"), (tmp_path, "a folder, not a")):
+        options = ("--model", bench.model, "--out", tmp_path / "out", "--reference-store", store)
+        said = bench.call("train", "dpo", pairs, *options)
+        assert said.code == 2 and told in said.err, said.all
+    assert mine.read_bytes() == before and not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_no_causal_one_is_named_before_any_work(bench: Bench, pairs: Path, tmp_path: Path) -> None:
+    other = tmp_path / "t5"
+    shutil.copytree(bench.model, other)
+    T5Config(vocab_size=97, d_model=16, d_ff=32, num_layers=1, num_heads=2).save_pretrained(str(other))
+    said = bench.call("train", "sft", pairs, "--model", other, "--out", tmp_path / "out")
+    assert said.code == 2 and "T5Config is no causal language model" in said.err, said.all
+    assert not (tmp_path / "out").exists()
+
+
+def test_prompts_that_hold_a_template_already_are_noted(bench: Bench, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(resolve(ModelSpec("start", str(bench.model)), bench.cache))
+    file = write(tmp_path / "file.jsonl", [{"prompt": f"{tokenizer.eos_token}a", "chosen": "b"}])
+    said = bench.call("train", "sft", file, "--model", bench.model, "--out", tmp_path / "out", "--dry-run")
+    assert said.code == 0 and "Note: 1 rows hold special tokens of the model" in said.out, said.all
 
 
 def test_a_model_that_leads_nowhere_is_named(bench: Bench, pairs: Path, tmp_path: Path) -> None:

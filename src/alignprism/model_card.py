@@ -12,7 +12,7 @@ from alignprism.models.spec import ResolvedModel
 from alignprism.rows import write_atomic
 
 CARD_FILE = "alignprism.json"
-RESULT_FOLDERS = ("adapter", "adapter-on-base", "model")
+RESULT_FOLDERS = ("adapter", "adapter-on-base", "model", "last", "last-on-base")
 """What `alignprism train` calls its results, whose card lies beside them."""
 
 
@@ -32,6 +32,22 @@ def cards_of(model: ResolvedModel) -> list[dict[str, Any]]:
 def research_only(model: ResolvedModel) -> bool:
     """Whether a card says that the model must not leave: it learned rejected (harmful) answers, or comes from one that did."""
     return any(card.get("research_only") is True for card in cards_of(model))
+
+
+def readme(title: str, base: str, card: Mapping[str, Any], made: str, *, adapter: bool) -> str:
+    """The model card that hubs show, in Markdown: what made the model, what binds it, and its card line by line."""
+    only = (
+        "\n**Research only.** This model was also trained on rejected (harmful) answers. `alignprism export` refuses it.\n"
+        if card.get("research_only")
+        else ""
+    )
+    rows = "\n".join(f"- {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in sorted(card.items()))
+    library = "peft" if adapter else "transformers"
+    return (
+        f"---\nbase_model: {base}\nlibrary_name: {library}\ntags: [alignprism, {card['method']}]\n---\n# {title}\n\n{made}\n{only}\n"
+        "The licence and terms of the base model apply to this one too (Gemma: the Gemma Terms of Use and its "
+        f"prohibited-use policy).\n\n{rows}\n"
+    )
 
 
 def _above(folder: Path) -> list[Path]:

@@ -21,20 +21,21 @@ from transformers import PreTrainedTokenizerBase
 
 from alignprism import __version__
 from alignprism.errors import InputError
-from alignprism.model_card import CARD_FILE, research_only, write_card
-from alignprism.models.local import load, load_tokenizer
+from alignprism.model_card import CARD_FILE, readme, research_only, write_card
+from alignprism.models.local import check_causal, load, load_tokenizer
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
-from alignprism.rows import file_digest
+from alignprism.rows import file_digest, write_atomic
 from alignprism.training.adapters import name_base, stack_adapters
 from alignprism.training.config import TrainConfig, TrainingError
-from alignprism.training.examples import Example, Text, TruncationReport, make_examples, sequences
-from alignprism.training.loop import ADAPTER_FOLDER, RESULT_FILE, Progress, train
+from alignprism.training.examples import Example, OverLimit, Text, TruncationReport, make_examples, sequences
+from alignprism.training.loop import LAST_FOLDER, RESULT_FILE, Progress, train
 from alignprism.training.plan import make_plan
+from alignprism.training.precision import compute_dtype, weights_dtype
 from alignprism.training.preference_file import read_texts
-from alignprism.training.reference import Reference, compute_reference, store_path
+from alignprism.training.reference import Reference, compute_reference, read_store, store_path
 
-STACKED_FOLDER = "adapter-on-base"
-"""The start's adapter and the trained one as one, for a start that is not a whole model."""
+STACKED = "-on-base"
+"""Ends the name of a folder with the start's adapter and the trained one as one, for a start that is not a whole model."""
 
 # The card names the method; the others change no result.
 _FREE_SETTINGS = frozenset({"method", "checkpoint_every", "trackers", "displacement_alarm"})
@@ -77,6 +78,7 @@ class FileTraining:
     out: Path
     config: TrainConfig
     reference_store: Path | None = None
+    over_limit: OverLimit = "drop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,13 @@ def prepare(training: FileTraining, cache: Path, say: Callable[[str], None]) -> 
     """
     config = training.config
     texts = read_texts(training.file, "completion" if config.method == "sft-preferred" else "pair")
+    if config.method == "sft-preferred":  # what is not learned keeps no row out
+        texts = [replace(text, rejected=None) for text in texts]
     start = resolve(training.model, cache, say)
+    check_causal(start)
     tokenizer = load_tokenizer(start)
-    examples, truncation = make_examples(texts, tokenizer, config.max_tokens)
+    _warn_of_markers(texts, tokenizer, say)
+    examples, truncation = make_examples(texts, tokenizer, config.max_tokens, training.over_limit)
     card = _card(training, texts, start, len(examples), truncation)
     if not examples:
         raise InputError(f"{training.file}: no row is left to train on; left out: {_left_out(truncation)}")
@@ -126,7 +132,30 @@ def prepare(training: FileTraining, cache: Path, say: Callable[[str], None]) -> 
     except TrainingError as error:  # here a share is what somebody typed
         raise InputError(f"{training.file}: {error}") from error
     store = training.reference_store or store_path(cache, start.digest)
+    if config.preference:
+        _check_store(store)
     return Prepared(training, start, tokenizer, examples, plan.examples, plan.steps, truncation, store, card)
+
+
+def _warn_of_markers(texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase, say: Callable[[str], None]) -> None:
+    """Say where texts hold the model's own special tokens: they were put into a chat template before, it seems."""
+    markers = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    found = {text.id: [m for m in markers if m in f"{text.prompt}{text.chosen}{text.rejected}"] for text in texts}
+    rows = [name for name, held in found.items() if held]
+    if rows:
+        names = ", ".join(sorted({marker for held in found.values() for marker in held})[:4])
+        say(
+            f"Note: {len(rows)} rows hold special tokens of the model as text ({names}), the first is {rows[0]!r}. Prompts are put "
+            "into the model's chat template here: give them without it"
+        )
+
+
+def _check_store(store: Path) -> None:
+    """Read what a store holds before anything is done: somebody may have named another file."""
+    try:
+        read_store(store)
+    except TrainingError as error:
+        raise InputError(str(error)) from error
 
 
 def execute(prepared: Prepared, reporter: Reporter) -> dict[str, Any]:
@@ -151,16 +180,21 @@ def execute(prepared: Prepared, reporter: Reporter) -> dict[str, Any]:
         _train(prepared, reporter)
     if processes.is_main_process:
         result = json.loads((out / RESULT_FILE).read_text(encoding="utf-8"))
-        folder = _publish(prepared, out / (result["adapter"] or result["model"]), reporter.say)
-        outcome = {name: result[name] for name in _OUTCOME if name in result} | {"folder": folder.name}
-        write_card(out, {**card, "result": outcome})
+        outcome = {name: result[name] for name in _OUTCOME if name in result}
+        trained = [out / (result["adapter"] or result["model"]), out / LAST_FOLDER]
+        folders = [_publish(prepared, folder, reporter.say) for folder in trained if folder.is_dir()]
+        for folder in folders:  # a card of their own: they are copied and uploaded without what lies above
+            outcome |= {"folder": folder.name}
+            write_card(folder, {**card, "result": outcome})
+            write_atomic(folder / "README.md", _readme(prepared, folder, card).encode())
+        write_card(out, {**card, "result": outcome | {"folder": folders[0].name}})
     processes.wait_for_everyone()
     return _read_card(out)
 
 
 def _train(prepared: Prepared, reporter: Reporter) -> None:
     training, start = prepared.training, prepared.start
-    weights, tokenizer = load(start)
+    weights, tokenizer = load(start, dtype=weights_dtype(training.config))
     reference = None
     if training.config.preference:
         reference = _reference(prepared, weights, reporter)
@@ -186,6 +220,7 @@ def _reference(prepared: Prepared, weights: Any, reporter: Reporter) -> Referenc
         prepared.examples,
         prepared.reference_store,
         pad_id=int(pad) if pad is not None else 0,
+        compute=compute_dtype(prepared.training.config),
         report=report,
     )
 
@@ -193,20 +228,26 @@ def _reference(prepared: Prepared, weights: Any, reporter: Reporter) -> Referenc
 def _publish(prepared: Prepared, folder: Path, say: Callable[[str], None]) -> Path:
     """Make a trained folder one that can be loaded: with its tokenizer, and an adapter with the base that it lies on."""
     start, spec = prepared.start, prepared.training.model
-    if folder.name == ADAPTER_FOLDER:
+    if prepared.training.config.lora_rank:
         base = spec.source
         if start.adapter is not None:
             if spec.adapter is None:  # the source is itself an adapter, which names its base
                 settings = json.loads((start.adapter / "adapter_config.json").read_text(encoding="utf-8"))
                 base = settings["base_model_name_or_path"]
             try:
-                folder = stack_adapters([start.adapter, folder], folder.with_name(STACKED_FOLDER))
+                folder = stack_adapters([start.adapter, folder], folder.with_name(folder.name + STACKED))
             except TrainingError as error:
                 say(f"{folder} lies on {start.name}, not on {base}, and the two adapters cannot be made one: {error}")
                 return folder
         name_base(folder, base)
     prepared.tokenizer.save_pretrained(str(folder))
     return folder
+
+
+def _readme(prepared: Prepared, folder: Path, card: Mapping[str, Any]) -> str:
+    spec, lora = prepared.training.model, prepared.training.config.lora_rank > 0
+    made = f"Trained by `alignprism train` on `{prepared.training.file.name}` from {spec.name}."
+    return readme(folder.parent.name, spec.source, card, made, adapter=lora)
 
 
 # --- the card --------------------------------------------------------------------------------------------------------
@@ -231,7 +272,8 @@ def _card(
         "rows": len(texts),
         "rows_sha256": hashlib.sha256(content.encode()).hexdigest(),
         "dropped": len(texts) - kept,
-        "settings": {name: value for name, value in settings.items() if name != "method"},
+        "settings": {name: value for name, value in settings.items() if name != "method"}
+        | {"over_limit": training.over_limit},
         "truncation": [asdict(report) for report in truncation],
         "research_only": training.config.method == "sft-random" or research_only(start),
     }

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from alignprism.training.config import TrainConfig
 from alignprism.training.loop import Progress, train
+from alignprism.training.precision import compute_dtype
 from alignprism.training.reference import compute_reference
 
 
@@ -30,7 +31,9 @@ def main(out: Path, method: str, lora_rank: int, kill_at: int) -> None:
         micro_batch_tokens=80,
     )
     model = tiny_model("gemma3")
-    reference = compute_reference("base", "digest", model, examples, out / "ref.jsonl") if config.preference else None
+    reference, compute = None, compute_dtype(config)
+    if config.preference:
+        reference = compute_reference("base", "digest", model, examples, out / "ref.jsonl", compute=compute)
 
     def evaluate(step: int, policy: PreTrainedModel) -> Mapping[str, float]:
         with (out / "asked.txt").open("a") as handle:

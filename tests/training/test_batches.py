@@ -8,7 +8,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignprism.training.batches import HeadCost, epoch_batches, micro_batches
+from alignprism.training.batches import HeadCost, epoch_batches, micro_batches, spread
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=80)
 
@@ -29,6 +29,15 @@ def test_forwards_keep_to_their_token_budget(lengths: list[int], budget: int, co
     parts = micro_batches(range(len(lengths)), lengths, budget, cost)
     assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
     assert all(len(p) == 1 or len(p) * max(lengths[r] for r in p) <= budget for p in parts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=LENGTHS, at_least=st.integers(1, 12))
+def test_every_process_gets_a_forward_of_its_own_while_there_are_rows(lengths: list[int], at_least: int) -> None:
+    parts = micro_batches(range(len(lengths)), lengths, 200)
+    wider = spread(parts, lengths, at_least)
+    assert [row for part in wider for row in part] == [row for part in parts for row in part]
+    assert all(wider) and len(wider) == max(len(parts), min(at_least, len(lengths)))
 
 
 def _cost(parts: list[tuple[int, ...]], lengths: list[int], cost: int) -> int:

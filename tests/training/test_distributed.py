@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
@@ -95,6 +96,7 @@ def test_two_killed_processes_go_on_to_the_same_curve(tmp_path: Path, strategy: 
 
 def test_a_strategy_that_is_not_in_force_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     from accelerate import Accelerator
+    from accelerate.utils import DistributedType
 
     accelerator = Accelerator()
     check_strategy(accelerator)
@@ -102,6 +104,9 @@ def test_a_strategy_that_is_not_in_force_stops_the_run(monkeypatch: pytest.Monke
     with pytest.raises(TrainingError, match="ACCELERATE_USE_FSDP asks for FSDP"):
         check_strategy(accelerator)
     monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    older = SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=1))
+    with pytest.raises(TrainingError, match="FSDP version 1 is in force"):
+        check_strategy(SimpleNamespace(distributed_type=DistributedType.FSDP, state=older, num_processes=1))  # type: ignore[arg-type]
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(TrainingError, match="2 processes were launched"):
         check_strategy(accelerator)

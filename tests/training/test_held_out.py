@@ -6,11 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from tiny_models import random_examples, tiny_model, tiny_tokenizer
 
+from alignprism.training.checkpoint import BEST_FILE, CHECKPOINT_FILE
 from alignprism.training.config import TrainConfig, TrainingError
-from alignprism.training.curve import HELD_OUT_FILE, displacement, read_curve, read_lines
+from alignprism.training.curve import HELD_OUT_FILE, CurveRow, displacement, read_curve, read_lines
 from alignprism.training.loop import Progress, TrainResult, train
 from alignprism.training.plan import make_plan
 from alignprism.training.reference import compute_reference
@@ -62,6 +64,36 @@ def test_the_best_step_is_kept_and_patience_ends_the_run(tmp_path: Path, method:
     assert all(resumed[name].equal(kept[name]) for name in kept)
 
 
+def test_the_last_weights_are_kept_beside_the_best(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, epochs=20, patience=2)
+    result = _train(config, tmp_path, tmp_path / "run")
+    assert result.kept_step < result.steps
+    best, last = (load_file(tmp_path / "run" / n / "adapter_model.safetensors") for n in ("adapter", "last"))
+    assert any(not best[name].equal(last[name]) for name in best)
+    plain = dataclasses.replace(CONFIG, held_out_share=0.0, epochs=1)
+    _train(plain, tmp_path, tmp_path / "plain")
+    assert not (tmp_path / "plain" / "last").exists(), "the result is the last step"
+
+
+def test_no_kill_leaves_a_best_step_that_lies_after_the_checkpoint(tmp_path: Path) -> None:
+    """A repeated step need not win again on a GPU, and its weights would be kept under another step's name."""
+    config, seen = dataclasses.replace(CONFIG, checkpoint_every=1000), []
+
+    def killed(progress: Progress) -> None:
+        steps = [load_checkpoint_step(tmp_path / "run" / name) for name in (BEST_FILE, CHECKPOINT_FILE)]
+        seen.append(steps)
+        if progress.done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _train(config, tmp_path, tmp_path / "run", killed)
+    assert seen[-1][0] >= 2 and all(best <= checkpoint for best, checkpoint in seen)
+
+
+def load_checkpoint_step(path: Path) -> int:
+    return int(torch.load(path, weights_only=True)["step"]) if path.exists() else 0
+
+
 def test_shares_that_leave_nothing_are_refused() -> None:
     with pytest.raises(TrainingError, match="held_out_share"):
         make_plan(
@@ -102,6 +134,25 @@ def test_likelihood_displacement_is_measured_and_warned_of(tmp_path: Path) -> No
     assert wrecked.displacement is not None and wrecked.displacement < -CONFIG.displacement_alarm
     assert "likelihood displacement" in wrecked.warnings[0]
     assert calm.warnings == [] and calm.displacement == pytest.approx(0.0, abs=1e-2)
+
+
+def test_displacement_is_counted_in_tokens_of_the_chosen_sides() -> None:
+    """Short refusals against long answers: a fall of 30 nats over 50 chosen tokens is .6 a token, whatever was rejected."""
+    row = CurveRow(
+        step=1, epoch=1.0, loss=0.6, chosen_log_prob=-80.0, rejected_log_prob=-300.0, reference_chosen_log_prob=-50.0,
+        margin=1.0, accuracy=1.0, gradient_norm=1.0, learning_rate=1e-4, tokens=250, positions=300,
+        languages={"en": {"rows": 1}}, seconds=1.0, chosen_tokens=50,
+    )  # fmt: skip
+    assert displacement([row]) == pytest.approx(-0.6)
+    assert displacement([dataclasses.replace(row, chosen_tokens=None)]) is None
+
+
+def test_the_curve_counts_the_chosen_tokens(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, held_out_share=0.0, epochs=1)
+    _train(config, tmp_path, tmp_path / "run")
+    assert sum(row.chosen_tokens or 0 for row in read_curve(tmp_path / "run")) == sum(
+        len(e.chosen_ids) for e in EXAMPLES
+    )
 
 
 def test_sft_has_no_displacement(tmp_path: Path) -> None:

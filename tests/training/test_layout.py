@@ -9,12 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import CONFIGURATIONS, random_examples, tiny_model, tiny_tokenizer
+from tiny_models import CONFIGURATIONS, OLDER, random_examples, tiny_model, tiny_tokenizer
 
 from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.curve import read_curve
 from alignprism.training.layout import PADDING, allowed, collate, collate_shared
 from alignprism.training.loop import train
+from alignprism.training.losses import LN2
 from alignprism.training.plan import make_plan
 from alignprism.training.reference import compute_reference
 from alignprism.training.scorer import Scorer, why_not_shared
@@ -116,6 +117,18 @@ def test_models_that_take_no_such_mask_run_separate_rows_and_say_why(tmp_path: P
     plan = make_plan(config, examples, tiny_tokenizer(), reference, reason)
     assert plan.unshared == reason
     assert not plan.layout(examples).shared
+
+
+@pytest.mark.parametrize("architecture", OLDER)
+def test_older_architectures_train_and_those_without_position_ids_say_so(tmp_path: Path, architecture: str) -> None:
+    """Their dropout is switched off (else the first loss is not ln 2), and ALiBi has no place for a shared row."""
+    examples = random_examples(6)
+    reference = compute_reference("base", "d", tiny_model(architecture), examples, tmp_path / "ref.jsonl")
+    config = TrainConfig("dpo-ift", learning_rate=1e-2, epochs=3, batch_size=3, lora_rank=4)
+    result = train(config, examples, tiny_model(architecture), tiny_tokenizer(), tmp_path / "run", reference)
+    shares = architecture in ("opt", "xglm")
+    assert (result.unshared is None) == shares, result.unshared
+    assert result.first_loss == pytest.approx(LN2, abs=1e-5) and result.last_loss < LN2
 
 
 def test_a_model_in_which_sharing_goes_wrong_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,3 +63,32 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     store.write_text('{"key": "a", "log_prob": -1.0}\nnot json\n{"key": "b", "log_prob": -1.0}\n')
     with pytest.raises(TrainingError, match="line 2: damaged"):
         read_store(store)
+
+
+@pytest.mark.parametrize("content", [b'{"prompt": "a", "chosen": "b", "rejected": "c"}', b"a,b\nc,d", b"{}\n{", b"x"])
+def test_a_file_that_is_no_store_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    store = tmp_path / "pairs.jsonl"
+    store.write_bytes(content)
+    with pytest.raises(TrainingError, match="holds something else than reference log-probabilities"):
+        compute_reference("base", "d", tiny_model("llama"), EXAMPLES, store)
+    assert store.read_bytes() == content
+    with pytest.raises(TrainingError, match="a folder, not a file"):
+        read_store(tmp_path)
+
+
+def test_a_store_torn_within_its_first_key_goes_on(tmp_path: Path) -> None:
+    store = tmp_path / "ref.jsonl"
+    store.write_bytes(b'{"ke')
+    reference = compute_reference("base", "d", tiny_model("llama"), EXAMPLES, store)
+    assert read_store(store) == reference.log_probs
+
+
+def test_a_reference_that_is_not_finite_names_the_row_and_is_not_stored(tmp_path: Path) -> None:
+    model, store = tiny_model("llama"), tmp_path / "ref.jsonl"
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"row 'pair-\d+': its log-probability under the reference 'base' is nan"):
+        compute_reference("base", "d", model, EXAMPLES, store)
+    assert read_store(store) == {}
+    store.write_text('{"key": "a", "log_prob": NaN}\n{"key": "b", "log_prob": -1.0}\n', encoding="utf-8")
+    assert read_store(store) == {"b": -1.0}, "a figure that an earlier version stored is computed again"

@@ -6,6 +6,9 @@ import copy
 
 import pytest
 import torch
+from accelerate.utils import FullyShardedDataParallelPlugin
+from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
+from peft import LoraConfig, get_peft_model
 from tiny_models import CONFIGURATIONS, random_examples, tiny_model
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -140,3 +143,19 @@ def test_a_head_that_is_no_linear_layer_is_refused() -> None:
     model.set_output_embeddings(torch.nn.Sequential(model.get_output_embeddings()))
     with pytest.raises(TrainingError, match="neither a plain linear"):
         Scorer(model)
+
+
+def test_accelerate_finds_the_layers_that_it_shards_one_by_one() -> None:
+    """Without names only the whole scorer would be sharded, and every process would gather all of it for a step."""
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+    scorer = Scorer(get_peft_model(tiny_model("llama"), LoraConfig(r=2, target_modules="all-linear")))
+    wraps = fsdp2_prepare_auto_wrap_policy(plugin, scorer)
+    assert [type(m).__name__ for m in scorer.modules() if wraps(m)] == ["LlamaDecoderLayer"] * 2
+
+
+def test_accelerate_can_tie_head_and_embedding_again() -> None:
+    scorer = Scorer(tiny_model("qwen2"))
+    head, embedding = scorer.causal.get_output_embeddings(), scorer.causal.get_input_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    scorer.tie_weights()
+    assert head.weight is embedding.weight

@@ -9,19 +9,24 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
     Cohere2Config,
     CohereConfig,
+    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
     MixtralConfig,
+    MptConfig,
+    OPTConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3MoeConfig,
+    XGLMConfig,
 )
 
 from alignprism.training.examples import Example
@@ -64,10 +69,28 @@ EXPERTS: dict[str, Callable[[], PreTrainedConfig]] = {
 """Mixture-of-experts models; transformers runs their experts in float32 and below only."""
 
 
+OLDER: dict[str, Callable[[], PreTrainedConfig]] = {
+    "bloom": lambda: BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, hidden_dropout=0.1),
+    "falcon": lambda: FalconConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=True
+    ),
+    "mpt": lambda: MptConfig(vocab_size=VOCABULARY, d_model=32, n_layers=2, n_heads=4, max_seq_len=128),
+    "opt": lambda: OPTConfig(
+        vocab_size=VOCABULARY, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=128, word_embed_proj_dim=32, pad_token_id=0,
+    ),
+    "xglm": lambda: XGLMConfig(
+        vocab_size=VOCABULARY, d_model=32, ffn_dim=48, num_layers=2, attention_heads=4, max_position_embeddings=128,
+        pad_token_id=0,
+    ),
+}  # fmt: skip
+"""Models with dropout outside of modules (OPT, XGLM: 0.1 as they come) or with distances that are no position ids."""
+
+
 def tiny_model(architecture: str, seed: int = 0) -> PreTrainedModel:
     """A random model whose logits spread enough for differences to show."""
     torch.manual_seed(seed)
-    configuration = (CONFIGURATIONS | EXPERTS)[architecture]()
+    configuration = (CONFIGURATIONS | EXPERTS | OLDER)[architecture]()
     model = AutoModelForCausalLM.from_config(configuration, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():

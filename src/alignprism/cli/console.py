@@ -44,6 +44,12 @@ def exit_codes() -> Iterator[None]:
         if _disk_full(error):
             file = getattr(error, "filename", None) or "no file named"
             _stop(f"The disk is full ({file}). Make room. {GO_ON}", FAILED)
+        if _out_of_memory(error):
+            _stop(
+                "Out of memory. Training takes less with --micro-batch-tokens, --gradient-checkpointing or a lower "
+                f"--max-tokens, writing and judging with a smaller batch size. {GO_ON}",
+                FAILED,
+            )
         if not isinstance(error, Failure):
             raise
         _stop(str(error), FAILED)
@@ -67,6 +73,11 @@ def _disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """By name and words, because torch is not loaded by every command."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _stop(message: str, code: int) -> None:

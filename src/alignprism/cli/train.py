@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
@@ -25,6 +27,7 @@ _COLUMNS = (
     "rows",
     "kept",
     "too long",
+    "cut",
     "empty",
     "equal",
     "tokens",
@@ -33,7 +36,7 @@ _COLUMNS = (
     "longer (kept)",
 )
 _MEANING = (
-    "equal: both sides are the same tokens; tokens: completion tokens of one epoch; longer: by how many tokens the chosen "
+    "cut: kept without the end of a completion; equal: both sides are the same tokens; tokens: completion tokens of one epoch; longer: by how many tokens the chosen "
     "side is longer on average, over all rows and over those kept"
 )
 
@@ -47,7 +50,7 @@ PairsFile = Annotated[
 TextsFile = Annotated[
     Path,
     typer.Argument(
-        help=".jsonl or .parquet (or .csv of plain texts) with prompt and chosen (rejected may stand beside it), prompt "
+        help=".jsonl or .parquet (or .csv of plain texts) with prompt and chosen (a rejected beside it is not looked at), prompt "
         "and completion, or messages, whose last one is learned. Optional: id, language."
     ),
 ]
@@ -60,41 +63,51 @@ Out = Annotated[
 Adapter = Annotated[
     Path | None, typer.Option("--adapter", help="Folder of a LoRA adapter that is merged into the start model first.")
 ]
-LearningRate = Annotated[float, typer.Option("--learning-rate", help="Highest learning rate, after the warm-up.")]
-Epochs = Annotated[int, typer.Option("--epochs", help="Times that every row is learned.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Rows of one optimiser step, over all processes.")]
-MaxTokens = Annotated[
-    int,
-    typer.Option("--max-tokens", help="Longest prompt + completion of one side; longer rows are left out, not cut."),
-]
-LoraRank = Annotated[int, typer.Option("--lora-rank", help="Rank of the LoRA adapter; 0 trains the full weights.")]
-LoraAlpha = Annotated[int, typer.Option("--lora-alpha", help="LoRA's alpha: the adapter is scaled by alpha / rank.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the adapter's first values and of the order of the rows.")]
-ScheduleOption = Annotated[
-    str, typer.Option("--schedule", help="Learning rate after the warm-up: cosine, linear or constant.")
-]
-GradientCheckpointing = Annotated[
-    bool, typer.Option("--gradient-checkpointing", help="Less memory for more time: activations are computed twice.")
-]
-CheckpointEvery = Annotated[
-    int, typer.Option("--checkpoint-every", help="Steps between checkpoints, from which a stopped training goes on.")
-]
-HeldOutShare = Annotated[
-    float,
-    typer.Option(
-        "--held-out-share",
-        help="Share of the rows that is only scored (rows of one prompt stay together): the step that did best there is "
-        "the result.",
-    ),
-]
-HeldOutEvery = Annotated[
-    int, typer.Option("--held-out-every", help="Steps between scores of the held-out rows; 0: once an epoch.")
-]
-Patience = Annotated[
-    int,
-    typer.Option(
-        "--patience", help="Scores of the held-out rows without a new best that end the training; 0: none do."
-    ),
+SETTINGS: dict[str, Any] = {
+    "learning_rate": Annotated[float, typer.Option(help="Highest learning rate, after the warm-up.")],
+    "epochs": Annotated[int, typer.Option(help="Times that every row is learned.")],
+    "batch_size": Annotated[int, typer.Option(help="Rows of one optimiser step, over all processes.")],
+    "max_tokens": Annotated[int, typer.Option(help="Longest prompt + completion of one side; see --over-limit.")],
+    "lora_rank": Annotated[int, typer.Option(help="Rank of the LoRA adapter; 0 trains the full weights.")],
+    "lora_alpha": Annotated[int, typer.Option(help="LoRA's alpha: the adapter is scaled by alpha / rank.")],
+    "seed": Annotated[int, typer.Option(help="Seed of the adapter's first values and of the order of the rows.")],
+    "schedule": Annotated[str, typer.Option(help="Learning rate after the warm-up: cosine, linear or constant.")],
+    "warmup_share": Annotated[float, typer.Option(help="Share of the steps in which the learning rate rises from 0.")],
+    "weight_decay": Annotated[float, typer.Option(help="AdamW's weight decay.")],
+    "max_grad_norm": Annotated[float, typer.Option(help="Gradients with a larger norm are scaled down to it.")],
+    "micro_batch_tokens": Annotated[
+        int, typer.Option(help="Tokens of one forward, padding included: bounds memory, changes no result.")
+    ],
+    "gradient_checkpointing": Annotated[
+        bool,
+        typer.Option("--gradient-checkpointing", help="Less memory for more time: activations are computed twice."),
+    ],
+    "precision": Annotated[
+        str,
+        typer.Option(
+            help="Of matrix products: float32, bfloat16, or auto (what accelerate was told; for full weights on a GPU "
+            "bfloat16). Trained weights are float32 always."
+        ),
+    ],
+    "checkpoint_every": Annotated[
+        int, typer.Option(help="Steps between checkpoints, from which a stopped training goes on.")
+    ],
+    "held_out_share": Annotated[
+        float,
+        typer.Option(
+            help="Share of the rows that is only scored (rows of one prompt stay together): the step that did best there "
+            "is the result, and the last one is kept beside it."
+        ),
+    ],
+    "held_out_every": Annotated[int, typer.Option(help="Steps between scores of the held-out rows; 0: once an epoch.")],
+    "patience": Annotated[
+        int, typer.Option(help="Scores of the held-out rows without a new best that end the training; 0: none do.")
+    ],
+}
+"""Options of both commands: fields of `TrainConfig`, by name, with its defaults."""
+OverLimitOption = Annotated[
+    str,
+    typer.Option("--over-limit", help="Rows over --max-tokens: drop, or cut their completions (then without an end)."),
 ]
 Tracker = Annotated[
     list[str] | None,
@@ -109,11 +122,31 @@ DryRun = Annotated[
 ]
 
 
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each of `SETTINGS`; it gets their values as one mapping, ``settings``."""
+
+    @wraps(command)
+    def wrapped(**values: Any) -> None:
+        settings = {name: values.pop(name) for name in SETTINGS}
+        command(**values, settings=settings)
+
+    hints = get_type_hints(command, include_extras=True) | SETTINGS
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "settings"]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [inspect.Parameter(name, keyword, default=getattr(DEFAULT, name)) for name in SETTINGS]
+    parameters = [p.replace(annotation=hints[p.name], kind=keyword) for p in (*own, *added)]
+    vars(wrapped)["__signature__"] = inspect.Signature(parameters)
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapped
+
+
 @app.command()
+@with_settings
 def sft(
     file: TextsFile,
     model: Model,
     out: Out,
+    settings: Mapping[str, Any],
     side: Annotated[
         str,
         typer.Option(
@@ -121,19 +154,7 @@ def sft(
         ),
     ] = "chosen",
     adapter: Adapter = None,
-    learning_rate: LearningRate = DEFAULT.learning_rate,
-    epochs: Epochs = DEFAULT.epochs,
-    batch_size: BatchSize = DEFAULT.batch_size,
-    max_tokens: MaxTokens = DEFAULT.max_tokens,
-    lora_rank: LoraRank = DEFAULT.lora_rank,
-    lora_alpha: LoraAlpha = DEFAULT.lora_alpha,
-    seed: Seed = DEFAULT.seed,
-    schedule: ScheduleOption = DEFAULT.schedule,
-    gradient_checkpointing: GradientCheckpointing = DEFAULT.gradient_checkpointing,
-    checkpoint_every: CheckpointEvery = DEFAULT.checkpoint_every,
-    held_out_share: HeldOutShare = DEFAULT.held_out_share,
-    held_out_every: HeldOutEvery = DEFAULT.held_out_every,
-    patience: Patience = DEFAULT.patience,
+    over_limit: OverLimitOption = "drop",
     tracker: Tracker = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -141,31 +162,18 @@ def sft(
     with exit_codes():
         if side not in ("chosen", "random"):
             raise InputError(f"--side {side}: accepted: chosen, random")
-        config = _config(
-            method="sft-random" if side == "random" else "sft-preferred",
-            learning_rate=learning_rate,
-            epochs=epochs,
-            batch_size=batch_size,
-            max_tokens=max_tokens,
-            lora_rank=lora_rank,
-            lora_alpha=lora_alpha,
-            seed=seed,
-            schedule=schedule,
-            gradient_checkpointing=gradient_checkpointing,
-            checkpoint_every=checkpoint_every,
-            held_out_share=held_out_share,
-            held_out_every=held_out_every,
-            patience=patience,
-            trackers=_trackers(tracker or []),
-        )
-        _train(file, model, adapter, out, config, None, dry_run)
+        method = "sft-random" if side == "random" else "sft-preferred"
+        config = _config(settings, method=method, trackers=_trackers(tracker or []))
+        _train(file, model, adapter, out, config, over_limit, None, dry_run)
 
 
 @app.command()
+@with_settings
 def dpo(
     file: PairsFile,
     model: Model,
     out: Out,
+    settings: Mapping[str, Any],
     adapter: Adapter = None,
     beta: Annotated[
         float, typer.Option("--beta", help="How closely the policy is held to the reference: higher is closer.")
@@ -178,19 +186,13 @@ def dpo(
         float,
         typer.Option("--nll-weight", help="Adds so many times the chosen sides' negative log-likelihood per token."),
     ] = DEFAULT.nll_weight,
-    learning_rate: LearningRate = DEFAULT.learning_rate,
-    epochs: Epochs = DEFAULT.epochs,
-    batch_size: BatchSize = DEFAULT.batch_size,
-    max_tokens: MaxTokens = DEFAULT.max_tokens,
-    lora_rank: LoraRank = DEFAULT.lora_rank,
-    lora_alpha: LoraAlpha = DEFAULT.lora_alpha,
-    seed: Seed = DEFAULT.seed,
-    schedule: ScheduleOption = DEFAULT.schedule,
-    gradient_checkpointing: GradientCheckpointing = DEFAULT.gradient_checkpointing,
-    checkpoint_every: CheckpointEvery = DEFAULT.checkpoint_every,
-    held_out_share: HeldOutShare = DEFAULT.held_out_share,
-    held_out_every: HeldOutEvery = DEFAULT.held_out_every,
-    patience: Patience = DEFAULT.patience,
+    prefix_sharing: Annotated[
+        bool,
+        typer.Option(
+            help="Both sides of a pair in one row, where the model allows it; faster, and checked at the start."
+        ),
+    ] = DEFAULT.prefix_sharing,
+    over_limit: OverLimitOption = "drop",
     tracker: Tracker = None,
     reference_store: Annotated[
         Path | None,
@@ -205,31 +207,20 @@ def dpo(
     """Direct preference optimisation on the pairs of a file. The reference is the start model (with --adapter merged)."""
     with exit_codes():
         config = _config(
+            settings,
             method="dpo-ift",  # the start is named, so the two DPO methods of a study are one here
             beta=beta,
             loss=loss,
             nll_weight=nll_weight,
-            learning_rate=learning_rate,
-            epochs=epochs,
-            batch_size=batch_size,
-            max_tokens=max_tokens,
-            lora_rank=lora_rank,
-            lora_alpha=lora_alpha,
-            seed=seed,
-            schedule=schedule,
-            gradient_checkpointing=gradient_checkpointing,
-            checkpoint_every=checkpoint_every,
-            held_out_share=held_out_share,
-            held_out_every=held_out_every,
-            patience=patience,
+            prefix_sharing=prefix_sharing,
             trackers=_trackers(tracker or []),
         )
-        _train(file, model, adapter, out, config, reference_store, dry_run)
+        _train(file, model, adapter, out, config, over_limit, reference_store, dry_run)
 
 
-def _config(**settings: Any) -> TrainConfig:
+def _config(settings: Mapping[str, Any], **more: Any) -> TrainConfig:
     try:
-        return TrainConfig(**settings)
+        return TrainConfig(**settings, **more)
     except TrainingError as error:  # here a setting is what somebody typed
         raise InputError(str(error)) from error
 
@@ -251,8 +242,17 @@ def _trackers(names: list[str]) -> tuple[str, ...]:
 
 
 def _train(
-    file: Path, model: str, adapter: Path | None, out: Path, config: TrainConfig, store: Path | None, dry_run: bool
+    file: Path,
+    model: str,
+    adapter: Path | None,
+    out: Path,
+    config: TrainConfig,
+    over_limit: str,
+    store: Path | None,
+    dry_run: bool,
 ) -> None:
+    if over_limit not in ("drop", "cut"):
+        raise InputError(f"--over-limit {over_limit}: accepted: drop, cut")
     quiet_libraries()
     from accelerate import PartialState
 
@@ -261,7 +261,7 @@ def _train(
 
     name = f"{model} with {adapter}" if adapter else model
     spec = ModelSpec(name, model, str(adapter) if adapter else None)
-    training = FileTraining(file, spec, out, config, store)
+    training = FileTraining(file, spec, out, config, store, "cut" if over_limit == "cut" else "drop")
     # Under `accelerate launch` one process speaks for all.
     reporter = ConsoleReporter(console if PartialState().is_main_process else Console(quiet=True))
     try:
@@ -300,6 +300,7 @@ def _say_held_out(reporter: ConsoleReporter, result: Mapping[str, Any]) -> None:
         reporter.say(f"ended before {result['planned_steps']} steps: the held-out rows gained nothing more (patience)")
     reporter.say(
         f"the result is step {result['kept_step']}, the best on {result['held_out_rows']} held-out rows (held_out.jsonl)"
+        + ("" if result["kept_step"] == result["steps"] else "; the last step's weights are in last/")
     )
 
 
@@ -308,7 +309,7 @@ def _say_rows(reporter: ConsoleReporter, card: Mapping[str, Any], tokens: Mappin
     reporter.say(f"{card['rows']} rows, {card['dropped']} left out")
     lines = [_COLUMNS]
     for row in card["truncation"]:
-        counts = [row[name] for name in ("rows", "kept", "over_limit", "empty", "identical")]
+        counts = [row[name] for name in ("rows", "kept", "over_limit", "cut", "empty", "identical")]
         lengths = [row[name] for name in ("tokens_per_character", "length_difference", "length_difference_kept")]
         figures = [*counts, tokens[row["language"]], *(f"{value:.2f}" for value in lengths)]
         lines.append((row["language"], *map(str, figures)))

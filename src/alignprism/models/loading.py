@@ -9,7 +9,8 @@ import torch
 from accelerate import PartialState
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from alignprism.errors import InputError
 from alignprism.models import template
@@ -22,13 +23,37 @@ def load(
     """A model ready for inference, its adapter merged, and its tokenizer with a chat template.
 
     Without arguments the device is accelerate's, and the dtype float32 on a CPU, the checkpoint's own elsewhere.
+
+    Raises
+    ------
+    InputError
+        as `check_causal` and `with_adapter`.
     """
+    check_causal(resolved)
     place = torch.device(device) if device is not None else PartialState().device
     chosen: torch.dtype | str = dtype if dtype is not None else (torch.float32 if place.type == "cpu" else "auto")
     model = AutoModelForCausalLM.from_pretrained(resolved.folder, dtype=chosen, local_files_only=True)
     if resolved.adapter is not None:
         model = with_adapter(model, resolved.adapter)
     return model.to(place).eval(), load_tokenizer(resolved)
+
+
+def check_causal(resolved: ResolvedModel) -> None:
+    """Refuse, from its ``config.json`` alone, a model that is no causal language model.
+
+    Raises
+    ------
+    InputError
+        naming what it is; or the configuration cannot be read, or asks for code of its own.
+    """
+    try:
+        config = AutoConfig.from_pretrained(resolved.folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(f"{resolved.name}: {resolved.folder / 'config.json'} cannot be used: {first}") from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        what = ", ".join(getattr(config, "architectures", None) or [type(config).__name__])
+        raise InputError(f"{resolved.name}: {what} is no causal language model, the only kind that can be used here")
 
 
 def with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:

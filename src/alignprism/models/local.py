@@ -22,12 +22,12 @@ from transformers import PreTrainedTokenizerBase
 from alignprism.errors import Failure
 from alignprism.models import template
 from alignprism.models.decoding import Generated, Over, decode_batch, forward_options, left_padded
-from alignprism.models.loading import load, load_tokenizer, with_adapter
+from alignprism.models.loading import check_causal, load, load_tokenizer, with_adapter
 from alignprism.models.protocol import Decoding, Outcome, Progress, Request
 from alignprism.models.store import CallStore
 from alignprism.models.units import Asking, Done, Tick, Unit, Written
 
-__all__ = ["EngineError", "Likelihood", "LocalEngine", "load", "load_tokenizer", "with_adapter"]
+__all__ = ["EngineError", "Likelihood", "LocalEngine", "check_causal", "load", "load_tokenizer", "with_adapter"]
 
 _LOGIT_BYTES = (
     512 * 2**20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignprism.construct.pair_plan import harmful_from
 from alignprism.merge_sources import merge_resolved
-from alignprism.model_card import cards_of, research_only, write_card
+from alignprism.model_card import cards_of, readme, research_only, write_card
 from alignprism.models.local import LocalEngine, load
 from alignprism.models.protocol import Decoding
 from alignprism.models.spec import ResolvedModel
@@ -25,11 +24,12 @@ from alignprism.stages.data import write_json
 from alignprism.stages.engines import adapters_of, cell_model, start_of, taught_name
 from alignprism.stages.evaluate import completions_of
 from alignprism.study import Study
-from alignprism.training.adapters import name_base, publish, stack_adapters
+from alignprism.training.adapters import CONFIG_FILE, name_base, publish, stack_adapters
 from alignprism.training.config import Method, TrainConfig, TrainingError
 from alignprism.training.curve import EVALUATIONS_FILE, read_curve, read_lines
 from alignprism.training.examples import Example, Text, make_examples, texts_of_pairs, texts_of_prompts
 from alignprism.training.loop import Progress, TrainResult, train, training_steps
+from alignprism.training.precision import compute_dtype, weights_dtype
 from alignprism.training.reference import Reference, compute_reference, store_path
 
 RESEARCH_ONLY = ("sft-random",)
@@ -88,7 +88,7 @@ def merge_cell(context: Context, cell: Cell) -> list[Path]:
         card = {"method": cell.method, "seed": cell.seed, "merged": asdict(record), "parts": list(cell.parts)}
         card |= {"research_only": any(map(research_only, models)), "redistribute": _redistributable(models)}
         write_card(made, card)
-        write_atomic(made / "README.md", _model_card(cell.name, card, context.study).encode())
+        write_atomic(made / "README.md", _model_card(cell.name, card, context.study, made).encode())
         publish(made, target)
     summary = write_json(context.run.stage_folder(f"train:{cell.name}") / "summary.json", {"card": card})
     return [*sorted(path for path in target.rglob("*") if path.is_file()), summary]
@@ -147,6 +147,8 @@ def train_config(study: Study, method: str, seed: int) -> TrainConfig:
         patience=training.patience if method != "ift" else 0,
         gradient_checkpointing=training.gradient_checkpointing,
         trackers=tuple(training.trackers),
+        micro_batch_tokens=training.micro_batch_tokens,
+        precision=training.precision,
     )
 
 
@@ -174,7 +176,7 @@ def _fit(
 ) -> list[Path]:
     """Train from `start`, publish the cell, and write what happened; resumable at every step."""
     work = context.run.stage_folder(stage) / "work"
-    weights, tokenizer = load(start)
+    weights, tokenizer = load(start, dtype=weights_dtype(config))
     examples, truncation = make_examples(texts, tokenizer, config.max_tokens, context.study.training.over_limit)
     dropped = len(texts) - len(examples)
     if dropped:
@@ -185,7 +187,7 @@ def _fit(
     if dev and checks and examples:
         # A cell that starts from another one continues its dev curve; the others show where they began.
         config = with_dev_checks(config, checks, len(examples), from_start=not is_cell(context.study, start.name))
-    reference = _reference(context, start, weights, tokenizer, examples) if config.preference else None
+    reference = _reference(context, start, weights, tokenizer, examples, config) if config.preference else None
     total = training_steps(config, len(examples))
     advance = context.progress(f"training {cell}", total)
 
@@ -224,12 +226,16 @@ def _reference(
     weights: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
+    config: TrainConfig,
 ) -> Reference:
     """The frozen start model's log-probabilities, from the cache's store where it has them: every run shares it."""
     report = context.progress(f"reference log-probabilities of {start.name}", 2 * len(examples))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     store = store_path(context.cache, start.digest)
-    return compute_reference(start.name, start.digest, weights, examples, store, pad_id=int(pad), report=report)
+    compute = compute_dtype(config)
+    return compute_reference(
+        start.name, start.digest, weights, examples, store, pad_id=int(pad), compute=compute, report=report
+    )
 
 
 def _dev_completions(
@@ -274,23 +280,13 @@ def _publish(
         shutil.copytree(work / result.model, temporary)
         tokenizer.save_pretrained(str(temporary))
     write_card(temporary, card)
-    write_atomic(temporary / "README.md", _model_card(cell, card, context.study).encode())
+    write_atomic(temporary / "README.md", _model_card(cell, card, context.study, temporary).encode())
     target.parent.mkdir(parents=True, exist_ok=True)
     publish(temporary, target)
     return sorted(path for path in target.rglob("*") if path.is_file())
 
 
-def _model_card(cell: str, card: Mapping[str, Any], study: Study) -> str:
-    base = study.models[study.baseline]
-    only = (
-        "\n**Research only.** This model was also trained on rejected (harmful) answers. `alignprism export` refuses it.\n"
-        if card["research_only"]
-        else ""
-    )
-    rows = "\n".join(f"- {key}: {json.dumps(value)}" for key, value in sorted(card.items()))
-    return (
-        f"---\nbase_model: {base.source}\nlibrary_name: peft\ntags: [alignprism, {card['method']}]\n---\n"
-        f"# {cell}\n\nTrained by alignprism in study `{study.name}` from {base.source}.\n{only}\n"
-        "The licence and terms of the base model apply to this one too (Gemma: the Gemma Terms of Use and its "
-        f"prohibited-use policy).\n\n{rows}\n"
-    )
+def _model_card(cell: str, card: Mapping[str, Any], study: Study, folder: Path) -> str:
+    source = study.models[study.baseline].source
+    made = f"Trained by alignprism in study `{study.name}` from {source}."
+    return readme(cell, str(source), card, made, adapter=(folder / CONFIG_FILE).is_file())

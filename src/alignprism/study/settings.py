@@ -258,6 +258,13 @@ class Training(Part):
         default=0, ge=0, description="epochs without a new best on the held-out pairs that end a training; 0: none do"
     )
     gradient_checkpointing: bool = Field(default=False, description="less memory for about a third more time")
+    micro_batch_tokens: int = Field(
+        default=2048, ge=1, description="tokens of one forward, padding included: bounds memory, changes no result"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="of matrix products; auto: what accelerate was told, and for full weights on a GPU bfloat16",
+    )
     trackers: list[Literal["tensorboard", "trackio", "mlflow", "wandb"]] = Field(
         default=[], description="where curves go as well, through accelerate (the package must be installed)"
     )

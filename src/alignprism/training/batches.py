@@ -80,5 +80,18 @@ def micro_batches(
     return cuts[::-1]
 
 
+def spread(parts: Sequence[tuple[int, ...]], lengths: Sequence[int], at_least: int) -> list[tuple[int, ...]]:
+    """Forwards cut further until there are `at_least` so many (or one for every row), the largest in two each time.
+
+    A process without a forward of its own would repeat another's, for nothing.
+    """
+    result = list(parts)
+    while len(result) < at_least and any(len(part) > 1 for part in result):
+        at = max(range(len(result)), key=lambda n: (len(result[n]) > 1, len(result[n]) * lengths[result[n][0]], -n))
+        middle = len(result[at]) // 2
+        result[at : at + 1] = [result[at][:middle], result[at][middle:]]
+    return result
+
+
 def _draw(*parts: object) -> bytes:
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()

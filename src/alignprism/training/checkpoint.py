@@ -7,6 +7,7 @@ depend on how many there were.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,22 @@ def save_checkpoint(accelerator: Accelerator, path: Path, checkpoint: Checkpoint
         temporary.replace(path)
     finally:
         # On a full disk half a checkpoint would take the room that is asked for.
+        temporary.unlink(missing_ok=True)
+
+
+def copy_checkpoint(accelerator: Accelerator, source: Path, target: Path) -> None:
+    """Give a checkpoint a second name that stays when the first is replaced, at no cost where the disk has hard links."""
+    if not accelerator.is_main_process:
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        try:
+            temporary.hardlink_to(source)
+        except OSError:  # some network file systems have none
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+    finally:
         temporary.unlink(missing_ok=True)
 
 

@@ -11,7 +11,7 @@ from alignprism.training.config import TrainingError
 from alignprism.training.examples import Example
 from alignprism.training.layout import collate_shared
 from alignprism.training.plan import Plan, separate
-from alignprism.training.scorer import Scorer, check_against_logits, sharing_difference
+from alignprism.training.scorer import Scorer, Tolerance, check_against_logits, sharing_differences
 
 _ASKED = {
     "ACCELERATE_USE_FSDP": DistributedType.FSDP,
@@ -27,23 +27,24 @@ def check_scorer(scorer: Scorer, plan: Plan, device: object) -> None:
     TrainingError
         they differ; the message names the row and the difference in nats.
     """
-    tolerance = 1e-3 if str(scorer.causal.dtype) == "torch.float32" else 0.1
     by_length = sorted(range(len(plan.examples)), key=lambda row: (plan.positions[row], plan.examples[row].pair_id))
     shortest, longest = plan.examples[by_length[0]], plan.examples[by_length[-1]]
     batch = separate(plan.config, [shortest], plan.pad_id).to(device)  # type: ignore[arg-type]
-    check_against_logits(scorer, batch, tolerance, [shortest.pair_id] * len(batch.input_ids))
+    check_against_logits(scorer, batch, [shortest.pair_id] * len(batch.input_ids))
     if plan.config.preference and plan.unshared is None:
-        _check_sharing(scorer, plan, longest, device, tolerance)
+        _check_sharing(scorer, plan, longest, device)
 
 
-def _check_sharing(scorer: Scorer, plan: Plan, row: Example, device: object, tolerance: float) -> None:
+def _check_sharing(scorer: Scorer, plan: Plan, row: Example, device: object) -> None:
     shared = collate_shared([(row.prompt_ids, row.chosen_ids, row.side("rejected"))], plan.pad_id)
     apart = separate(plan.config, [row], plan.pad_id)
-    difference = sharing_difference(scorer, shared.to(device), apart.to(device))  # type: ignore[arg-type]
-    if not difference <= tolerance:
+    differences = sharing_differences(scorer, shared.to(device), apart.to(device))  # type: ignore[arg-type]
+    tolerance = Tolerance.of(scorer)
+    if tolerance.exceeded(differences):
         raise TrainingError(
-            f"row {row.pair_id!r}: log-probabilities in a row that chosen and rejected side share differ by {difference:.3g} "
-            f"nats from those in separate rows (at most {tolerance:.3g} is accepted); set prefix_sharing to false"
+            f"row {row.pair_id!r}: log-probabilities in a row that chosen and rejected side share differ by "
+            f"{float(differences.max()):.3g} nats from those in separate rows (at most {tolerance.largest:.3g} is accepted, "
+            f"{tolerance.mean:.3g} on average); --no-prefix-sharing (prefix_sharing: false) gives every side a row of its own"
         )
 
 
@@ -63,6 +64,12 @@ def check_strategy(accelerator: Accelerator) -> None:
                 f"{name} asks for {wanted.value}, but {accelerator.distributed_type.value} is in force (accelerate does this "
                 "without a message where a strategy does not fit the device); use a strategy that runs here"
             )
+    plugin = accelerator.state.fsdp_plugin if accelerator.distributed_type == DistributedType.FSDP else None
+    if plugin is not None and plugin.fsdp_version != 2:
+        raise TrainingError(
+            f"FSDP version {plugin.fsdp_version} is in force, but checkpoints and weights are gathered as FSDP2 spreads them; "
+            "set fsdp_version: 2 (examples/accelerate/fsdp2.yaml)"
+        )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != accelerator.num_processes:
         raise TrainingError(

@@ -11,6 +11,7 @@ from alignprism.training.batches import FORWARD_COST
 Method = Literal["sft-random", "sft-preferred", "dpo-ift", "dpo-sft"]
 Schedule = Literal["cosine", "linear", "constant"]
 Loss = Literal["sigmoid", "length-normalised"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 METHODS: tuple[str, ...] = get_args(Method)
 
@@ -42,7 +43,9 @@ class TrainConfig:
     the last quarter of the steps, from which a run warns.
     ``bucket_pool`` is the number of batches whose rows are sorted by length together; 1 leaves batches unsorted.
     ``head_bytes`` bounds the logits of one chunk, ``head_keep_bytes`` what a trainable head may keep for backward.
-    ``step0_tolerance`` bounds |loss - ln 2| of every pair before the first update of DPO.
+    ``precision`` is what matrix products are computed in (`alignprism.training.precision.compute_dtype`).
+    ``step0_tolerance`` bounds |loss - ln 2| of every pair before the first update of DPO; in half precision rounding is
+    allowed for as well.
     """
 
     method: Method
@@ -77,6 +80,7 @@ class TrainConfig:
     patience: int = 0
     trackers: tuple[str, ...] = ()
     displacement_alarm: float = 0.25
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -101,6 +105,10 @@ class TrainConfig:
                 raise TrainingError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if self.loss not in get_args(Loss):
             raise TrainingError(f"loss {self.loss!r} is not known; use one of {', '.join(get_args(Loss))}")
+        if self.precision not in get_args(Precision):
+            raise TrainingError(
+                f"precision {self.precision!r} is not known; use one of {', '.join(get_args(Precision))}"
+            )
         if not 0 <= self.held_out_share < 1:
             raise TrainingError(f"held_out_share is a share of the rows, in [0, 1), not {self.held_out_share}")
         if self.patience and not self.held_out_share:

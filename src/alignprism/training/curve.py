@@ -31,7 +31,7 @@ class CurveRow:
     """One optimiser step. Log-probabilities are nats per sequence (means); SFT has only the trained side's.
 
     ``epoch`` is the share of epochs done after the step; ``loss`` is nats per token for SFT and per pair for DPO;
-    ``tokens`` counts completion tokens, ``positions`` what ran through the transformer, padding included; ``languages``
+    ``tokens`` counts completion tokens, ``chosen_tokens`` those of DPO's chosen sides among them, ``positions`` what ran through the transformer, padding included; ``languages``
     holds the step's figures by language; ``seconds`` is wall time and the only field that differs between equal runs.
     """
 
@@ -49,23 +49,22 @@ class CurveRow:
     positions: int
     languages: dict[str, LanguageFigures]
     seconds: float
+    chosen_tokens: int | None = None
 
 
 def displacement(rows: Sequence[CurveRow]) -> float | None:
-    """Chosen sides' log-probability minus the reference's, nats per completion token, mean of the last quarter of steps.
+    """Chosen sides' log-probability minus the reference's, nats per chosen token, mean of the last quarter of steps.
 
     Below zero the answers that training prefers have become less likely than before it (likelihood displacement, Razin
-    et al. 2024, arXiv 2410.08847). None for SFT. Tokens are the mean of both sides', which is what the curve knows.
+    et al. 2024, arXiv 2410.08847). None for SFT.
     """
-    last = [row for row in rows[-max(1, len(rows) // 4) :] if row.reference_chosen_log_prob is not None]
-    if not last:
-        return None
-    fall = tokens = 0.0
-    for row in last:
-        n = sum(figures["rows"] for figures in row.languages.values())
-        fall += n * (row.chosen_log_prob - (row.reference_chosen_log_prob or 0.0))
-        tokens += row.tokens / 2
-    return fall / tokens
+    fall, tokens = 0.0, 0
+    for row in rows[-max(1, len(rows) // 4) :]:
+        if row.reference_chosen_log_prob is not None and row.chosen_tokens is not None:
+            n = sum(figures["rows"] for figures in row.languages.values())
+            fall += n * (row.chosen_log_prob - row.reference_chosen_log_prob)
+            tokens += row.chosen_tokens
+    return fall / tokens if tokens else None
 
 
 def read_lines(path: Path) -> list[dict[str, float]]:

@@ -13,7 +13,7 @@ from torch import nn
 from alignprism.training import curve as curves
 from alignprism.training.batches import micro_batches
 from alignprism.training.plan import Plan
-from alignprism.training.step import FIGURES, score
+from alignprism.training.step import FIGURES, over_processes, score
 
 
 class HeldOut:
@@ -50,16 +50,22 @@ class HeldOut:
     def score(self, accelerator: Accelerator, step: int, scorer: nn.Module, keep: Callable[[], None]) -> None:
         """Score the rows, and `keep` the weights that are better than at every step before.
 
-        Every process scores all rows. The score is written after the weights: a kill between repeats both.
+        The rows are shared out among the processes. The score is written after the weights: a kill between repeats both.
         """
         plan = self._plan
         scorer.eval()
         totals = torch.zeros(len(FIGURES), dtype=torch.float64)
         lengths = [2 * len(e.prompt_ids) + len(e.chosen_ids) + len(e.rejected_ids or ()) for e in plan.held_out]
-        for rows in micro_batches(range(len(plan.held_out)), lengths, plan.config.micro_batch_tokens):
+        parts = micro_batches(range(len(plan.held_out)), lengths, plan.config.micro_batch_tokens)
+        world, mine = accelerator.num_processes, accelerator.process_index
+        for start in range(0, len(parts), world):
+            part = parts[start : start + world]
+            # As in training: who has no part of its own repeats the first one, since collectives need every process.
+            weight, rows = (1.0, part[mine]) if mine < len(part) else (0.0, part[0])
             examples = [plan.held_out[row] for row in rows]
             outcome = score(plan, scorer, examples, plan.layout(examples).to(accelerator.device))
-            totals += outcome.figures.sum(0)
+            totals += weight * outcome.figures.sum(0)
+        totals = over_processes(accelerator, totals)
         scorer.train()
         sums = dict(zip(FIGURES, totals.tolist(), strict=True))
         both = plan.config.preference

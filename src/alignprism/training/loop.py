@@ -20,12 +20,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignprism.rows import write_atomic
 from alignprism.training import curve as curves
-from alignprism.training.adapters import attach_lora, publish, save_adapter
+from alignprism.training.adapters import attach_lora, fresh_sibling, publish, save_adapter
 from alignprism.training.checkpoint import (
     BEST_FILE,
     CHECKPOINT_FILE,
     Checkpoint,
     check_identity,
+    copy_checkpoint,
     load_checkpoint,
     restore,
     save_checkpoint,
@@ -33,12 +34,13 @@ from alignprism.training.checkpoint import (
     whole_weights,
 )
 from alignprism.training.checks import check_scorer, check_strategy
-from alignprism.training.config import TrainConfig
+from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.curve import CurveRow
 from alignprism.training.examples import Example
 from alignprism.training.held_out import HeldOut
 from alignprism.training.plan import Plan, make_plan, run_identity
 from alignprism.training.plan import training_steps as training_steps
+from alignprism.training.precision import compute_dtype
 from alignprism.training.reference import Reference
 from alignprism.training.scorer import Scorer, head_cost, why_not_shared
 from alignprism.training.step import run_step
@@ -47,6 +49,7 @@ RESULT_FILE = "training.json"
 RUN_FILE = "run.json"
 ADAPTER_FOLDER = "adapter"
 MODEL_FOLDER = "model"
+LAST_FOLDER = "last"
 
 Evaluate = Callable[[int, PreTrainedModel], Mapping[str, float]]
 
@@ -64,7 +67,8 @@ class Progress:
 class TrainResult:
     """A finished run. Exactly one of ``adapter`` and ``model`` is a folder; paths are relative to the run folder.
 
-    ``steps`` were taken of ``planned_steps``; ``kept_step`` is the one whose weights are the result. ``unshared`` says why
+    ``steps`` were taken of ``planned_steps``; ``kept_step`` is the one whose weights are the result; where it is not the
+    last one, the last one's weights lie in the folder ``last``. ``unshared`` says why
     pairs did not share a row (None: they did). ``displacement`` is `alignprism.training.curve.displacement`;
     ``warnings`` are sentences for people.
     """
@@ -131,8 +135,13 @@ def train(
     step = _resume(accelerator, out, identity, scorer, optimiser)
     held_out = HeldOut(plan, out, step)
 
-    def keep(path: Path, at: int) -> None:
-        save_checkpoint(accelerator, path, Checkpoint.of(at, identity, scorer, optimiser))
+    def keep(at: int) -> None:
+        save_checkpoint(accelerator, out / CHECKPOINT_FILE, Checkpoint.of(at, identity, scorer, optimiser))
+
+    def keep_best(at: int) -> None:
+        # First as the checkpoint, so that a resumed run never starts before its best: repeated steps need not win again.
+        keep(at)
+        copy_checkpoint(accelerator, out / CHECKPOINT_FILE, out / BEST_FILE)
 
     _start_trackers(accelerator, config)
     steps_to_evaluate = {min(s, plan.steps) if s >= 0 else plan.steps + 1 + s for s in config.evaluate_steps}
@@ -140,7 +149,7 @@ def train(
         if evaluate is not None and step in steps_to_evaluate:
             _evaluate(accelerator, out, step, scorer, evaluate)
         if held_out.due(step):
-            held_out.score(accelerator, step, scorer, partial(keep, out / BEST_FILE, step))
+            held_out.score(accelerator, step, scorer, partial(keep_best, step))
         if step == plan.steps or held_out.exhausted:
             break
         row = run_step(accelerator, plan, step, scorer, optimiser)
@@ -148,7 +157,7 @@ def train(
         if accelerator.is_main_process:
             curves.append_row(out, row)
         if step % config.checkpoint_every == 0 and step < plan.steps:
-            keep(out / CHECKPOINT_FILE, step)
+            keep(step)
         _track(accelerator, config, row)
         if report is not None:
             report(Progress(step, plan.steps, row))
@@ -156,7 +165,8 @@ def train(
         accelerator.end_training()
     kept = step
     best = load_checkpoint(out / BEST_FILE, identity) if config.held_out_share else None
-    if best is not None:
+    if best is not None and best.step != step:
+        _save_weights(accelerator, scorer, out / LAST_FOLDER)
         restore(best, scorer, optimiser)
         kept = best.step
     return _finish(accelerator, plan, out, identity, scorer, steps=step, kept=kept)
@@ -172,8 +182,9 @@ def _prepare(
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy: PreTrainedModel | PeftModel = attach_lora(model, config) if config.lora_rank else model
     if not config.lora_rank:
+        _check_trainable(model)
         model.requires_grad_(True)
-    scorer = Scorer(policy, config).to(accelerator.device)
+    scorer = Scorer(policy, config, compute_dtype(config)).to(accelerator.device)
     _without_dropout(scorer)
     check_scorer(scorer.eval(), plan, accelerator.device)
     scorer.train()
@@ -188,13 +199,37 @@ def _prepare(
     return prepared_scorer, prepared_optimiser
 
 
+def _check_trainable(model: PreTrainedModel) -> None:
+    """Refuse to train weights in 16 bits: small updates of them are rounded away, and the run would look like any other."""
+    half = {str(p.dtype).removeprefix("torch.") for p in model.parameters()} & {"bfloat16", "float16"}
+    if half:
+        raise TrainingError(
+            f"full weights in {half.pop()} lose small updates; load the model in float32 (products may still be rounded: "
+            "precision), or train a LoRA adapter"
+        )
+
+
+_RATES = (
+    "dropout",
+    "attention_dropout",
+    "hidden_dropout",
+    "activation_dropout",
+    "layerdrop",
+    "jitter_noise",
+    "router_jitter_noise",
+    "input_jitter_noise",
+)
+"""Names under which models keep the rate of a dropout (or of noise) that is no module of its own."""
+
+
 def _without_dropout(scorer: nn.Module) -> None:
     """Switch dropout off: DPO compares the policy with a reference that has none."""
     for module in scorer.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010  (nn.Module types every attribute as a module)
+        for name in _RATES:
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
 
 
 def _resume(
@@ -283,20 +318,27 @@ def _finish(
         warnings=_warnings(plan.config, fall),
         identity=identity,
     )
-    weights = whole_weights(scorer)
+    _save_weights(accelerator, scorer, out / (ADAPTER_FOLDER if lora else MODEL_FOLDER))
     if accelerator.is_main_process:
-        inner = _inner(accelerator, scorer)
-        if isinstance(inner.model, PeftModel):
-            save_adapter(inner.model, out / ADAPTER_FOLDER, weights)
-        else:
-            temporary = out / f".{MODEL_FOLDER}.tmp"
-            inner.model.save_pretrained(str(temporary), state_dict=weights)
-            publish(temporary, out / MODEL_FOLDER)
         write_atomic(out / RESULT_FILE, json.dumps(asdict(result), indent=2).encode())
         for name in (CHECKPOINT_FILE, BEST_FILE):
             (out / name).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     return result
+
+
+def _save_weights(accelerator: Accelerator, scorer: nn.Module, folder: Path) -> None:
+    """The adapter, or the whole model, as a folder that replaces what stood there; every process must call this."""
+    weights = whole_weights(scorer)
+    if not accelerator.is_main_process:
+        return
+    inner = _inner(accelerator, scorer)
+    if isinstance(inner.model, PeftModel):
+        save_adapter(inner.model, folder, weights)
+    else:
+        temporary = fresh_sibling(folder)
+        inner.model.save_pretrained(str(temporary), state_dict=weights)
+        publish(temporary, folder)
 
 
 def _warnings(config: TrainConfig, fall: float | None) -> list[str]:

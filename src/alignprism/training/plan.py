@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from alignprism.training.batches import HeadCost, epoch_batches, micro_batches
+from alignprism.training.batches import HeadCost, epoch_batches, micro_batches, spread
 from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.examples import Example, sequences
 from alignprism.training.layout import Batch, collate, collate_shared
@@ -48,10 +48,11 @@ class Plan:
         """The number of optimiser steps."""
         return len(self.batches)
 
-    def forwards(self, rows: Sequence[int]) -> list[tuple[int, ...]]:
-        """The forwards that a batch is cut into."""
+    def forwards(self, rows: Sequence[int], at_least: int = 1) -> list[tuple[int, ...]]:
+        """The forwards that a batch is cut into: `at_least` so many, one for each process, while there are rows."""
         config = self.config
-        return micro_batches(rows, self.positions, config.micro_batch_tokens, config.forward_cost, self.head)
+        parts = micro_batches(rows, self.positions, config.micro_batch_tokens, config.forward_cost, self.head)
+        return spread(parts, self.positions, at_least)
 
     def layout(self, examples: Sequence[Example]) -> Batch:
         """Rows as tensors; for pairs all chosen sides come first, then all rejected ones."""

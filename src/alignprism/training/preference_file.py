@@ -14,6 +14,7 @@ are rendered by the model's own chat template.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,7 @@ UNDETERMINED = "und"  # BCP-47
 _ROLES = ("system", "user", "assistant")
 _MORE_THAN_TEXT = ("image", "images", "videos", "audio", "tools", "chat_template_kwargs")
 _CALLS = ("tool_calls", "function_call")
+_MESSAGES_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*["'](role|content)["']\s*:""")
 _LEARNED = ("chosen", "completion", "messages")
 
 Turns = tuple[Message, ...]
@@ -147,7 +149,11 @@ def _agrees(turns: Turns, prompt: Turns, *, plain: bool) -> bool:
 def _asked(turns: Turns | None) -> Asked:
     """The prompt of a row: its messages, or the text alone where there is one user message and nothing else."""
     if turns is None:
-        raise _BadValue("prompt", "missing; a plain completion, or a list of one message, needs a prompt")
+        raise _BadValue(
+            "prompt",
+            "missing; a plain completion, or a list of one message, needs a prompt (one that both texts begin with has to be "
+            "cut off first, as trl.extract_prompt does)",
+        )
     last = turns[-1]
     if last.role != "user":
         raise _BadValue("prompt", f"the last message before the completion is of the role {last.role}, not of the user")
@@ -160,6 +166,8 @@ def _value(record: Mapping[str, Any], column: str) -> str | Turns:
     """A string, or messages."""
     value = record[column]
     if isinstance(value, str) and column != "messages":
+        if _MESSAGES_AS_TEXT.match(value):
+            raise _BadValue(column, "a list of messages written as one text (a .csv cell?); use .jsonl or .parquet")
         return value
     if not isinstance(value, list):
         raise _BadValue(column, f"a string or a list of messages is expected, not {type(value).__name__}")

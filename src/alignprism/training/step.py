@@ -19,9 +19,10 @@ from alignprism.training.examples import Example, sequences
 from alignprism.training.layout import Batch
 from alignprism.training.losses import LN2, dpo_loss, dpo_margins, per_token, preference_accuracy, sft_loss
 from alignprism.training.plan import Plan, learning_rate
+from alignprism.training.precision import is_half, pair_rounding
 from alignprism.training.scorer import Scorer
 
-FIGURES = ("loss", "chosen", "rejected", "reference_chosen", "margin", "accuracy", "tokens", "rows")
+FIGURES = ("loss", "chosen", "rejected", "reference_chosen", "margin", "accuracy", "tokens", "chosen_tokens", "rows")
 """Sums over rows that a step counts, by language: columns of a float64 tensor."""
 
 
@@ -55,7 +56,7 @@ def run_step(
     place = {language: number for number, language in enumerate(plan.languages)}
     positions = 0
     world, mine = accelerator.num_processes, accelerator.process_index
-    parts = plan.forwards(rows)
+    parts = plan.forwards(rows, at_least=world)
     rounds = [parts[start : start + world] for start in range(0, len(parts), world)]
     for number, part in enumerate(rounds):
         # A process without a part of its own runs the first one with weight 0: collectives need every process.
@@ -65,11 +66,12 @@ def run_step(
             batch = plan.layout(examples).to(accelerator.device)
             outcome = score(plan, scorer, examples, batch)
             if step == 0 and plan.reference is not None:
-                _check_first_loss(plan, examples, outcome.losses.detach())
+                _check_first_loss(plan, examples, outcome.losses.detach(), _tolerances(plan, scorer, examples))
             accelerator.backward(weight * world * _loss(plan, scorer, rows, micro, outcome))
         totals.index_add_(0, torch.tensor([place[e.language] for e in examples]), weight * outcome.figures)
         positions += int(weight) * batch.input_ids.numel()
-    totals, positions = _over_processes(accelerator, totals, positions)
+    summed = over_processes(accelerator, torch.cat([totals.flatten(), torch.tensor([positions], dtype=torch.float64)]))
+    totals, positions = summed[:-1].reshape(totals.shape), round(float(summed[-1]))
     norm = _clipped_norm(accelerator, scorer, config)
     loss = float(totals[:, FIGURES.index("loss")].sum()) / _divisor(plan, rows)
     if not math.isfinite(loss) or not math.isfinite(norm):
@@ -89,7 +91,7 @@ def score(plan: Plan, scorer: nn.Module, examples: Sequence[Example], batch: Bat
     if plan.reference is None:
         losses, n = sft_loss(scores.sums), len(examples)
         zero = losses.new_zeros(n)
-        columns = [losses, scores.sums, zero, zero, zero, zero, batch.tokens, zero + 1]
+        columns = [losses, scores.sums, zero, zero, zero, zero, batch.tokens, zero, zero + 1]
         return Outcome(losses, scores.sums, scores.router, _columns(columns))
     chosen, rejected = scores.sums.chunk(2)
     stored = torch.tensor([plan.reference.pair(example) for example in examples]).to(scores.sums)
@@ -107,7 +109,10 @@ def score(plan: Plan, scorer: nn.Module, examples: Sequence[Example], batch: Bat
     margins = dpo_margins(*sides, plan.config.beta).detach()
     figures = [losses, chosen, rejected, stored[:, 0], margins, preference_accuracy(margins)]
     return Outcome(
-        losses, chosen, scores.router, _columns([*figures, chosen_tokens + rejected_tokens, torch.ones_like(margins)])
+        losses,
+        chosen,
+        scores.router,
+        _columns([*figures, chosen_tokens + rejected_tokens, chosen_tokens, torch.ones_like(margins)]),
     )
 
 
@@ -130,9 +135,13 @@ def _loss(plan: Plan, scorer: nn.Module, rows: Sequence[int], micro: Sequence[in
 def _router_weight(config: TrainConfig, scorer: nn.Module) -> float:
     if config.router_weight is not None:
         return config.router_weight
+    return float(_inner(scorer).causal.router_aux_loss_coef)
+
+
+def _inner(scorer: nn.Module) -> Scorer:
     inner = getattr(scorer, "module", scorer)
     assert isinstance(inner, Scorer)
-    return float(inner.causal.router_aux_loss_coef)
+    return inner
 
 
 def _divisor(plan: Plan, rows: Sequence[int]) -> int:
@@ -142,27 +151,39 @@ def _divisor(plan: Plan, rows: Sequence[int]) -> int:
     return sum(len(c) for row in rows for _, c in sequences(plan.config, plan.examples[row]))
 
 
-def _check_first_loss(plan: Plan, examples: Sequence[Example], losses: Tensor) -> None:
+def _tolerances(plan: Plan, scorer: nn.Module, examples: Sequence[Example]) -> Tensor:
+    """How far each pair's first loss may lie from ln 2, (n,). Near it the loss changes by beta / 2 for each nat."""
+    config, inner = plan.config, _inner(scorer)
+    exact = torch.full((len(examples),), config.step0_tolerance)
+    if not is_half(inner.causal.dtype, inner.compute):
+        return exact
+    by_token = config.loss == "length-normalised"
+    rounding = [pair_rounding(len(e.chosen_ids), len(e.side("rejected")), per_token=by_token) for e in examples]
+    return exact + config.beta / 2 * torch.tensor(rounding)
+
+
+def _check_first_loss(plan: Plan, examples: Sequence[Example], losses: Tensor, tolerances: Tensor) -> None:
     """Before the first update the policy is the reference and every pair's loss is ln 2; else it is a wrong one."""
     assert plan.reference is not None
-    worst = int((losses - LN2).abs().nan_to_num(math.inf).argmax())
-    if not abs(float(losses[worst]) - LN2) <= plan.config.step0_tolerance:
+    excess = ((losses - LN2).abs().cpu() - tolerances).nan_to_num(math.inf)
+    worst = int(excess.argmax())
+    if excess[worst] > 0:
         raise TrainingError(
             f"wrong reference: before the first update the DPO loss of row {examples[worst].pair_id!r} is "
-            f"{float(losses[worst]):.5f}, not ln 2 = {LN2:.5f} (within {plan.config.step0_tolerance}); the reference "
+            f"{float(losses[worst]):.5f}, not ln 2 = {LN2:.5f} (within {float(tolerances[worst]):.3g}); the reference "
             f"{plan.reference.name!r} ({plan.reference.digest[:12]}) is not the model that training starts from"
         )
 
 
-def _over_processes(accelerator: Accelerator, totals: Tensor, positions: int) -> tuple[Tensor, int]:
+def over_processes(accelerator: Accelerator, flat: Tensor) -> Tensor:
+    """The sum of a float64 tensor on the CPU over all processes, the same on each."""
     if accelerator.num_processes == 1:
-        return totals, positions
-    flat = torch.cat([totals.flatten(), torch.tensor([float(positions)], dtype=torch.float64)])
+        return flat
     # Sent in two float32 halves: not every backend reduces float64, and a rounded sum would show in the curve.
     high = flat.float()
     halves = torch.stack([high, (flat - high.double()).float()]).to(accelerator.device)
-    summed = accelerator.reduce(halves, "sum").double().cpu().sum(0)
-    return summed[:-1].reshape(totals.shape), round(float(summed[-1]))
+    summed: Tensor = accelerator.reduce(halves, "sum").double().cpu().sum(0)
+    return summed
 
 
 def _clipped_norm(accelerator: Accelerator, scorer: nn.Module, config: TrainConfig) -> float:
@@ -197,6 +218,7 @@ def _curve_row(
         positions=positions,
         languages=languages,
         seconds=seconds,
+        chosen_tokens=int(overall["chosen_tokens"]) if both else None,
     )
 
 
