@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DATA ?= ../shared/data
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
@@ -35,12 +36,19 @@ check: $(VENV)/ready ## format, lint, strict types
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 
-bench: $(VENV)/ready ## measure every figure of docs/benchmarks.md (about an hour)
-	$(BIN)/python benchmarks/decoding.py
+bench: $(VENV)/ready ## measure the figures of docs/benchmarks.md: hours, on an otherwise idle machine (DATA=folder of published sets)
+	$(BIN)/python benchmarks/decoding.py --data $(DATA)
 	$(BIN)/python benchmarks/training_speed.py
-	$(BIN)/python benchmarks/judge_head.py
+	$(BIN)/python benchmarks/training_vs_trl.py --data $(DATA)
+	$(BIN)/python benchmarks/judge_head.py --data $(DATA)
+	$(BIN)/python benchmarks/judges.py --data $(DATA)
+	$(BIN)/python benchmarks/calls.py
+	$(BIN)/python benchmarks/ray_nodes.py
 	$(BIN)/python benchmarks/intervals.py
-	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/correction.py --data $(DATA)/rtp_lx
+	$(BIN)/python benchmarks/pairwise.py
+	ALIGNPRISM_SHARED_DATA=$(DATA) $(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/writers.py
 	$(BIN)/python benchmarks/quickstart.py
 
 docs: $(VENV)/ready ## write docs/study.md and docs/cli.md from the code
