@@ -117,8 +117,8 @@ def test_dpo_says_the_references_digest_and_what_was_left_out(trained: tuple[Pat
     assert f"reference: the start model, digest {weights_digest(bench.model)}" in said
     assert str(store_path(bench.cache, weights_digest(bench.model))) in said
     assert "12 rows, 4 left out" in said
-    table = {line.split()[0]: line.split()[1:6] for line in said.splitlines() if line.startswith(("ar ", "en "))}
-    assert table == {"ar": ["4", "3", "1", "0", "0"], "en": ["8", "5", "1", "1", "1"]}
+    table = {line.split()[0]: line.split()[1:7] for line in said.splitlines() if line.startswith(("ar ", "en "))}
+    assert table == {"ar": ["4", "3", "1", "0", "0", "0"], "en": ["8", "5", "1", "0", "1", "1"]}
     assert str(trained[0] / "adapter") in said and "6 steps" in said
 
 
@@ -211,7 +211,8 @@ def test_held_out_rows_choose_the_step_and_patience_ends_the_training(
     said = bench.call("train", command, pairs, "--model", bench.model, "--out", out, *options, "--dry-run")
     held_out = int(said.out.split("held out: ")[1].split()[0])
     planned = int(said.out.split(" steps of 3 rows")[0].split()[-1])
-    assert 0 < held_out < 8 and planned == 20 * math.ceil((8 - held_out) / 3)
+    kept = {"dpo": 8, "sft": 10}[command]  # of two more rows only the rejected side is bad
+    assert 0 < held_out < kept and planned == 20 * math.ceil((kept - held_out) / 3)
     said = bench.call("train", command, pairs, "--model", bench.model, "--out", out, *options)
     assert said.code == 0, said.all
     result = card_of(out)["result"]
@@ -394,7 +395,7 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(pairs: Path, benc
     assert "6 steps of 3 rows; epochs: 2; held out: 0 rows. Nothing was done." in said.out
     # One token per byte and one for the end of the turn, both sides of 8 rows.
     tokens = {
-        line.split()[0]: int(line.split()[6]) for line in said.out.splitlines() if line.startswith(("ar ", "en "))
+        line.split()[0]: int(line.split()[7]) for line in said.out.splitlines() if line.startswith(("ar ", "en "))
     }
     kept = [row for row in rows()[:8] if row["language"] == "ar"]
     assert tokens["ar"] == sum(len(row[side].encode()) + 1 for row in kept for side in ("chosen", "rejected"))

@@ -55,7 +55,9 @@ def _assert_equal_curves(found: list[CurveRow], expected: list[CurveRow]) -> Non
     for a, b in zip(found, expected, strict=True):
         assert a.loss == pytest.approx(b.loss, abs=1e-5)
         assert a.gradient_norm == pytest.approx(b.gradient_norm, rel=1e-4)
-        assert a.tokens == b.tokens and a.positions == b.positions
+        assert a.tokens == b.tokens and a.positions <= b.positions, (
+            "cut for two processes, a batch needs no more padding"
+        )
         assert a.chosen_log_prob == pytest.approx(b.chosen_log_prob, abs=1e-3)
 
 

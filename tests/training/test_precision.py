@@ -49,7 +49,7 @@ def test_an_adapter_on_a_bfloat16_model_trains(tmp_path: Path, architecture: str
     result = run(config, tmp_path, torch.bfloat16, architecture)
     rows = read_curve(tmp_path / "run")
     assert result.unshared is None and rows[0].loss == pytest.approx(LN2, abs=0.05)
-    assert rows[-1].loss < LN2 - 0.1
+    assert rows[-1].loss < LN2 - (0.1 if loss == "sigmoid" else 0.02)
     weights = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
     assert {w.dtype for w in weights.values()} == {torch.float32}, "trained weights are float32"
 
@@ -90,10 +90,9 @@ def test_a_store_keeps_precisions_apart(tmp_path: Path) -> None:
     assert exact.pair(EXAMPLES[0]) == pytest.approx(rounded.pair(EXAMPLES[0]), abs=2)
 
 
-@pytest.mark.parametrize("told", ["fp16", "fp8"])
-def test_a_precision_without_loss_scaling_here_is_refused(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AcceleratorState, "mixed_precision", told)
-    with pytest.raises(TrainingError, match=f"mixed_precision {told} is not supported"):
+def test_a_precision_that_needs_loss_scaling_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AcceleratorState, "mixed_precision", "fp16")
+    with pytest.raises(TrainingError, match="mixed_precision fp16 is not supported"):
         compute_dtype(DPO)
 
 

@@ -164,6 +164,7 @@ def train(
     if config.trackers:
         accelerator.end_training()
     kept = step
+    accelerator.wait_for_everyone()  # the first process may still be writing its best
     best = load_checkpoint(out / BEST_FILE, identity) if config.held_out_share else None
     if best is not None and best.step != step:
         _save_weights(accelerator, scorer, out / LAST_FOLDER)

@@ -45,7 +45,7 @@ def compute_dtype(config: TrainConfig) -> torch.dtype | None:
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "xpu"
 
 

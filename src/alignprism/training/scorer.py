@@ -222,7 +222,8 @@ def check_against_logits(scorer: Scorer, batch: Batch, row_names: list[str] | No
 def sharing_differences(scorer: Scorer, shared: Batch, separate: Batch) -> Tensor:
     """Differences, (n,) in nats, between tokens' log-probabilities in shared and in separate rows."""
     with torch.no_grad():
-        return (scorer(shared).tokens - scorer(separate).tokens).abs()
+        differences: Tensor = scorer(shared).tokens - scorer(separate).tokens
+    return differences.abs()
 
 
 def _low_rank(head: LoraLinear, states: Tensor) -> tuple[Tensor, Tensor]:
