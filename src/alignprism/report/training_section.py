@@ -38,6 +38,7 @@ _CURVES: tuple[tuple[str, str, str, bool], ...] = (
         False,
     ),
 )
+_AXES = {"chosen_log_prob": "log-probability"}
 _DEV = (("harmful_rate", "harmful"), ("over_refusal_rate", "over-refusal"), ("language_fidelity", "language fidelity"))
 
 
@@ -65,7 +66,7 @@ def training(results: Results) -> Section | None:
     drawn = []
     for key, title, description, share in _CURVES:
         if series := _series(results.part("curves"), key):
-            chart = charts.curves(series, key, share)
+            chart = charts.curves(series, _AXES.get(key, key), share)
             drawn.append(drawing(title, description, chart, ("model", "step", "value"), series))
     parts += drawn[:1]
     if len(results.part("curves")) <= 2 and len(drawn) > 2:
@@ -91,7 +92,7 @@ def _endings(trainings: Mapping[str, Any]) -> list[Part]:
             "training": name,
             "steps": f"{end['steps']} of {end['planned_steps']}",
             "weights of step": end["kept_step"],
-            "chosen against reference, nats per token": end["displacement"],
+            "chosen against reference, nats per chosen token": end["displacement"],
             "pairs in shared rows": "yes" if end["unshared"] is None else f"no: {end['unshared']}",
             "warnings": "; ".join(end["warnings"]) or "none",
         }
