@@ -6,7 +6,8 @@ the folder with shared data (``ALIGNPRISM_SHARED_DATA``, or ``../shared/data``).
 ``leaks`` and ``moved`` (rows near-duplicate across splits; rows moved by 10 % more seeds), ``language_accuracy``,
 ``cross_language_f1`` with its ``cut`` (chosen on Chinese, Bengali, Javanese), ``cross_language_f1_half`` (half of the
 rows without a translation), ``held_out_across`` (new prompts against held-out ones of another language, of which half are
-translations: the share that is found, and the share of the others that is taken for one), ``million_seconds``, ``million_peak_gb``, ``seconds_by_rows``.
+translations: the share that is found, and the share of the others that is taken for one; ``least_cosine`` as PolyRefuse chooses it
+again), ``million_seconds``, ``million_peak_gb``, ``seconds_by_rows``.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from alignprism.construct.filters import Embedded, across_reasons
+from alignprism.construct.filters import COSINE_ACROSS, Embedded, across_reasons
 from alignprism.prompts.checking import Settings, check
 from alignprism.prompts.exports import export_tables
 from alignprism.prompts.findings import Findings
@@ -256,43 +257,81 @@ def check_only(folder: Path) -> None:
 
 
 def held_out() -> dict[str, Any]:
-    """MultiJail in six pairs of languages, both ways: 80 new prompts, half of them a translation of one of 120 held-out ones.
+    """New prompts against held-out ones of another language, at several sizes: a third as many translations of held-out
+    prompts as there are of these, and as many others.
 
     ``parallel``: every held-out prompt stands in both languages, so that a new one's translation is in its own company too.
+    PolyRefuse is what the least cosine is chosen on (here again), MultiJail what it is measured on.
     """
+    chosen_on = {code: _polyrefuse(code) for code in ("en", "fr", "ar")}
+    measured_on = {code: _multijail(code) for code in ("en", "it", "ar", "sw")}
+    choice = [_share(_drawn(chosen_on, size, parallel=False)) for size in SIZES]
+    costs = {least: sum(1 - found[least]["found"] + found[least]["wrong"] for found in choice) for least in COSINES}
+    rows = [
+        {"set": name, "seeds": size[0], "held_out": size[1], "parallel": parallel}
+        | _share(_drawn(vectors, size, parallel=parallel))[COSINE_ACROSS]
+        for name, vectors in (("polyrefuse", chosen_on), ("multijail", measured_on))
+        for size in SIZES
+        for parallel in (True, False)
+        if size[0] + 2 * size[1] <= 300 or name == "polyrefuse"
+    ]
+    return {"held_out_across": rows, "least_cosine": min(costs, key=lambda least: costs[least]), "costs": costs}
+
+
+SIZES = ((12, 12), (60, 40), (75, 100), (300, 200))
+"""Seeds, and held-out prompts in each of two languages."""
+COSINES = (0.0, 0.2, 0.3, COSINE_ACROSS, 0.5)
+
+
+def _polyrefuse(code: str) -> np.ndarray:
+    with gzip.open(DATA / "polyrefuse" / f"prompts_{code}.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    return embed([row["prompt"] for row in rows if row["duplicate_of"] is None][:800])
+
+
+def _multijail(code: str) -> np.ndarray:
     with (DATA / "multijail" / "MultiJail.csv").open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    codes = ("en", "it", "ar", "sw")
-    vectors = {code: embed([row[code] for row in rows]) for code in codes}
+        return embed([row[code] for row in csv.DictReader(file)])
 
-    def part(code: str, places: Sequence[int], split: Any) -> Embedded:
-        names = [f"{split} {n}" for n in places]
-        prompts = [
-            Prompt(name, rows[n][code], code, "redteam", split, name) for n, name in zip(places, names, strict=True)
-        ]
-        return Embedded(prompts, vectors[code][places])
 
-    found: dict[str, Any] = {}
-    for parallel in (True, False):
-        hits, wrong, asked = 0, 0, 0
-        for mine, other in permutations(codes, 2):
-            order = list(range(len(rows)))
-            random.Random(f"{mine} {other}").shuffle(order)
-            theirs = order[:120]
-            own = part(mine, theirs if parallel else order[120:200], "test")
-            known = part(other, theirs, "test")
-            both = Embedded([*own.prompts, *known.prompts], np.concatenate([own.vectors, known.vectors]))
-            new = part(mine, [*order[:40], *order[200:240]], "train")
-            reasons = across_reasons(new, part(mine, order[240:], "train"), both)
-            hits += sum(row < 40 for row in reasons)
-            wrong += sum(row >= 40 for row in reasons)
-            asked += 40
-        found["parallel" if parallel else "not_parallel"] = {
-            "found": hits / asked,
-            "wrong": wrong / asked,
-            "of_each": asked,
-        }
-    return {"held_out_across": found}
+def _drawn(vectors: dict[str, np.ndarray], size: tuple[int, int], *, parallel: bool) -> dict[float, list[int]]:
+    """Counts by least cosine: translations, of these found, others, of these taken for one."""
+    seeds, count = size
+    counts = {least: [0, 0, 0, 0] for least in COSINES}
+    for mine, other in permutations(vectors, 2):
+        for draw in range(max(2, 120 // count)):
+            order = list(range(len(vectors[mine])))
+            random.Random(f"{mine} {other} {size} {draw}").shuffle(order)
+            known, rest = order[:count], order[count:]
+            same, different, rest = known[: count // 3], rest[: count // 3], rest[count // 3 :]
+            company = known if parallel else rest[:count]
+            parts = (
+                _embedded(vectors, mine, [*same, *different], "train"),
+                _embedded(vectors, mine, rest[count : count + seeds], "train"),
+                _joined(_embedded(vectors, mine, company, "test"), _embedded(vectors, other, known, "test")),
+            )
+            for least in COSINES:
+                hit = across_reasons(*parts, least=least)
+                found = sum(row < len(same) for row in hit)
+                one = (len(same), found, len(different), len(hit) - found)
+                counts[least] = [a + b for a, b in zip(counts[least], one, strict=True)]
+    return counts
+
+
+def _share(counts: dict[float, list[int]]) -> dict[float, dict[str, float]]:
+    return {
+        least: {"found": found / same, "wrong": wrong / other} for least, (same, found, other, wrong) in counts.items()
+    }
+
+
+def _embedded(vectors: dict[str, np.ndarray], code: str, places: Sequence[int], split: Any) -> Embedded:
+    names = [f"{split} {n}" for n in places]
+    prompts = [Prompt(name, f"{code} {name}", code, "redteam", split, name) for name in names]
+    return Embedded(prompts, vectors[code][list(places)])
+
+
+def _joined(one: Embedded, other: Embedded) -> Embedded:
+    return Embedded([*one.prompts, *other.prompts], np.concatenate([one.vectors, other.vectors]))
 
 
 def main() -> None:

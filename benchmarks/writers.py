@@ -1,6 +1,6 @@
 """What the embedded base model writes when it goes on with a list of human prompts (``--style continue``).
 
-    python benchmarks/writers.py [--seeds-per-language 6] [--variants 4] [--template FILE ...]
+    python benchmarks/writers.py [--seeds-per-language 4] [--variants 4] [--template FILE ...]
 
 Runs ``alignprism construct rephrase`` on the sample's seeds, once with the shipped list and once with every template given,
 and reads the command's own report. Nothing judges the prompts but the filters: no model that could check them can be had
@@ -48,7 +48,7 @@ def rephrase(seeds: Path, out: Path, arguments: argparse.Namespace, template: st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--writer", default="embedded:gemma-3-270m")
-    parser.add_argument("--seeds-per-language", type=int, default=6)
+    parser.add_argument("--seeds-per-language", type=int, default=4)
     parser.add_argument("--variants", type=int, default=4)
     parser.add_argument(
         "--template", nargs="*", default=[], help="templates of your own, measured beside the shipped one"

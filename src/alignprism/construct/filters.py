@@ -42,8 +42,11 @@ OTHER_CATEGORY = "checker: another category"
 MIN_COMPANY = 2 * NEIGHBOURS
 CUT_ACROSS = 1.05
 """Margin from which a new prompt says the same as one of another language; stricter than `prompts.meaning.CUT`, as it is
-asked of each new prompt against every language. Chosen on PolyRefuse (en, fr, ar); `benchmarks/data.py` measures on MultiJail
-how many translations it finds and how many other prompts it takes for one."""
+asked of each new prompt against every language. Chosen on PolyRefuse (en, fr, ar), as is `COSINE_ACROSS`; `benchmarks/data.py`
+measures on MultiJail how many translations they find and how many other prompts they take for one."""
+COSINE_ACROSS = 0.4
+"""Least cosine of the centred vectors beside it: among a few dozen prompts the best match stands out from the others,
+whether or not it says the same."""
 
 _SIBLINGS = 0.02  # several new prompts may say what one held-out prompt says: each this close to the nearest counts
 
@@ -118,8 +121,9 @@ class Embedded:
         return [row for row, prompt in enumerate(self.prompts) if prompt.language == code]
 
 
-def across_reasons(new: Embedded, seeds: Embedded, held_out: Embedded) -> dict[int, Why]:
-    """Rows of `new` that say the same as a dev or test prompt of another language, by the margin of `prompts.meaning`.
+def across_reasons(new: Embedded, seeds: Embedded, held_out: Embedded, least: float = COSINE_ACROSS) -> dict[int, Why]:
+    """Rows of `new` that say the same as a dev or test prompt of another language, by the margin of `prompts.meaning`
+    and, at the `least`, by their cosine.
 
     A language is centred and margins are taken in company: of the seeds and the held-out prompts of its own, since the few
     new prompts of a round say nothing of how near unlike texts lie. Languages in which there is too little company, or too
@@ -142,7 +146,8 @@ def across_reasons(new: Embedded, seeds: Embedded, held_out: Embedded) -> dict[i
         for place, row in enumerate(mine):
             best = int(margin[place].argmax())
             known, value = held_out.prompts[theirs[best]], float(margin[place, best])
-            close = value >= CUT_ACROSS and value >= nearest[best] - _SIBLINGS
+            cosine = float(moved[row] @ moved[held + theirs[best]])
+            close = value >= CUT_ACROSS and value >= nearest[best] - _SIBLINGS and cosine >= least
             if close and known.seed_id != new.prompts[row].seed_id:
                 found.setdefault(row, (ACROSS, f"{known.id} (margin {value:.3f})"))
     return found
