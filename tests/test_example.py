@@ -44,6 +44,12 @@ def test_polyrefuse_goes_from_import_to_report(bench: Bench, tmp_path: Path, sha
     assert {pair.language for pair in pairs} <= {"en", "es", "fr"}
     found = results(tmp_path / "run")
     counted = found["pairs"]["safety"]
-    assert counted["made"] + sum(counted["dropped"].values()) == 7366, "every pair of the set is used or counted"
+    train, held_out = (
+        len(read_rows(tmp_path / "split" / name, Pair)) for name in ("pairs.parquet", "held_out_pairs.parquet")
+    )
+    assert train + held_out == 7366
+    assert counted["made"] + sum(counted["dropped"].values()) == train, (
+        "every pair of a train prompt is used or counted"
+    )
     assert {row["language"] for row in found["figures"] if row["metric"] == "harmful_rate"} >= {"de", "it", "ar"}
     assert "polyrefuse" in (tmp_path / "run" / "report.html").read_text("utf-8")

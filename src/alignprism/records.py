@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from alignprism.prompts.csv_records import csv_rows, uneven
 from alignprism.rows import RowError
 
 _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
@@ -23,7 +24,8 @@ def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises
     ------
     RowError
-        the file cannot be read; or a value is not Unicode text, naming row and column.
+        the file cannot be read; a CSV row has broken quotes or another number of cells than the header; or a value is not
+        Unicode text, naming row and column.
     """
     for number, record in _records(path):
         for column, value in record.items():
@@ -70,9 +72,18 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _csv_records(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    columns: list[str] | None = None
     number = 0
-    try:
-        for number, record in enumerate(csv.DictReader(io.StringIO(text, newline="")), 1):
-            yield number, record
-    except csv.Error as error:
-        raise RowError(f"{path}: row {number + 1}: not CSV ({error})") from error
+    # The file ends an open quote: a limit of lines would refuse long answers, and the first damage stops the reading anyway.
+    for line, cells in csv_rows(io.StringIO(text, newline=""), ",", sys.maxsize):
+        if columns is None:
+            if isinstance(cells, str):
+                raise RowError(f"{path}: header: {cells}")
+            columns = cells
+            continue
+        number += 1
+        if isinstance(cells, str):
+            raise RowError(f"{path}: row {number}: {cells}")
+        if len(cells) != len(columns):
+            raise RowError(f"{path}: row {number}: {uneven(len(cells), len(columns), line)}")
+        yield number, dict(zip(columns, cells, strict=True))

@@ -144,6 +144,10 @@ class Pair:
     """The rule that chose and rejected: ``scores``, ``comparisons``, ``both`` or ``order``."""
     margin: float | None = None
     """How far apart the sides are by that rule: P(harmful) for scores, net wins per comparison for comparisons."""
+    split: Split = "train"
+    """Its prompt's, where that is known; only pairs of split train are learned from."""
+    tags: tuple[str, ...] = ()
+    """Its prompt's, so that what must not be published is known without the prompt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from alignprism.cli import app
 from alignprism.models.store import CallStore
-from alignprism.rows import Comparison, Completion, Pair, content_id, file_digest, read_rows
+from alignprism.rows import Comparison, Completion, Pair, Prompt, content_id, file_digest, read_rows, write_rows
 
 LOOPBACK = Path(__file__).parent.parent / "models" / "loopback.py"
 COMMAND = [sys.executable, "-m", "alignprism", "construct", "pairs"]
@@ -429,6 +429,19 @@ def test_a_smaller_total_is_a_part_of_a_larger_and_languages_can_be_left_for_zer
     small, large = (read_rows(tmp_path / f"m{total}" / "pairs.parquet", Pair) for total in (10, 20))
     assert {p.id for p in small} < {p.id for p in large}
     assert {p.language for p in large} == {"hi"}
+
+
+def test_pairs_of_held_out_prompts_are_not_mixed_and_counted(files: tuple[Path, Path], tmp_path: Path) -> None:
+    with files[0].open("a", encoding="utf-8") as handle:
+        named: list[dict[str, Any]] = [{"prompt_id": "held"}, {"seed_id": "seed of held"}, {"split": "test"}]
+        handle.writelines(json.dumps(pair_row(f"of held {n}", "en", **names)) + "\n" for n, names in enumerate(named))
+    held = Prompt("held", "Quietly mock it.", "en", "redteam", "test", "seed of held")
+    write_rows(files[0].with_name("prompts.parquet"), [held], Prompt)
+    result = call("mix", *files, "--mixture", "1:5", "--out", tmp_path / "mixed")
+    assert result.exit_code == 0, said(result)
+    counts = report_of(tmp_path / "mixed")["pairs"]["safety"]
+    assert (counts["usable"], counts["set_aside"]) == (32, {"of a held-out prompt": 2, "split test": 1})
+    assert not [p for p in read_rows(tmp_path / "mixed" / "pairs.parquet", Pair) if p.id.startswith("of held")]
 
 
 def test_bad_rows_of_imported_pairs_are_counted_by_reason(files: tuple[Path, Path], tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from alignprism.errors import Failure, InputError
 from alignprism.models.scripted import Line
 from alignprism.models.store import CallStore
 from alignprism.prompts.formats.format import make_pair
-from alignprism.rows import Pair, RowError, write_rows
+from alignprism.prompts.held_out import HELD_OUT
+from alignprism.rows import Pair, Prompt, RowError, write_rows
 
 EGG, LEAVES, MONTH = (text for text in HINDI if text.endswith("?"))
 EGG_HI, LEAVES_HI, MONTH_HI = (HINDI[text] for text in (EGG, LEAVES, MONTH))
@@ -208,6 +209,40 @@ def test_rows_that_cannot_be_used_are_reported(tmp_path: Path) -> None:
     assert all("Sure" not in json.dumps(asdict(row)) for row in aside)
     with pytest.raises(RowError, match="no rows"):
         read_general(jsonl(tmp_path / "empty.jsonl", []))
+
+
+def test_a_pair_of_a_held_out_prompt_gives_no_prompt_whatever_it_lies_in(tmp_path: Path) -> None:
+    row = {"chosen": "Yes.", "rejected": "No.", "language": "en"}
+    rows = [
+        row | {"prompt": "One?", "split": "test"},
+        row | {"prompt": "Two?", "split": "train", "prompt_id": "p2"},
+        row | {"prompt": "Three?", "split": "none such"},
+        row | {"prompt": "Four?"},
+    ]
+    file = jsonl(tmp_path / "g.jsonl", rows)
+    found, aside = read_general(file)
+    assert [p.text for p in found] == ["Two?", "Four?"]
+    assert [a.reason for a in aside] == ["split test", "unreadable row"]
+    write_rows(tmp_path / "prompts.parquet", [Prompt("p2", "Two?", "en", "general", "test", "s")], Prompt)
+    found, aside = read_general(file)
+    assert [p.text for p in found] == ["Four?"]
+    assert [a.reason for a in aside] == ["split test", HELD_OUT, "unreadable row"]
+    pairs = [
+        make_pair(id=name, prompt="Q?", chosen="Yes.", rejected="No.", language="en", prompt_id=name, seed_id=name, kind="general", split=split, licence="MIT", redistribute=True)
+        for name, split in (("p1", "dev"), ("p2", "train"), ("p3", "train"))
+    ]  # fmt: skip
+    write_rows(tmp_path / "pairs.parquet", pairs, Pair)
+    for path in (tmp_path / "pairs.parquet", tmp_path):
+        found, aside = read_general(path)
+        assert [p.id for p in found] == ["p3"] and [a.reason for a in aside] == ["split dev", HELD_OUT]
+
+
+def test_tags_go_from_a_pair_to_the_pairs_made_of_its_prompt(tmp_path: Path) -> None:
+    marked = [replace(prompt, tags=("synthetic-adversarial",)) for prompt in prompts()]
+    pairs = made_by(Bench(), prompts=marked).pairs
+    assert pairs and {pair.tags for pair in pairs} == {("synthetic-adversarial",)}
+    write_rows(tmp_path / "pairs.parquet", pairs, Pair)
+    assert {p.tags for p in read_general(tmp_path / "pairs.parquet")[0]} == {("synthetic-adversarial",)}
 
 
 def test_nothing_to_compare_is_said_by_language() -> None:

@@ -18,7 +18,8 @@ from alignprism.construct.pairing import PairsStopped
 from alignprism.errors import InputError
 from alignprism.judging.protocol import HarmVerdict, Item
 from alignprism.models.protocol import Progress
-from alignprism.rows import Pair, read_rows, write_rows
+from alignprism.prompts.held_out import HELD_OUT
+from alignprism.rows import Pair, Prompt, read_rows, write_rows
 
 GOOD = {"prompt": "Q", "chosen": "good", "rejected": "bad", "language": "en"}
 FORBIDDEN = "In which year was the treaty against chemical weapons signed?"
@@ -40,6 +41,14 @@ def jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
         ({"kind": "general"}, "a general pair in a file of safety pairs"),
         ({"chosen": FORBIDDEN}, "handling rules (filter: mass-casualty weapon)"),
         ({}, "an id that occurs before"),
+        ({"split": "test"}, "split test"),
+        ({"split": "validation"}, "split dev"),
+        (
+            {"split": "elsewhere"},
+            "column split: 'elsewhere'; accepted: train, dev, val, valid, validation, test, or empty",
+        ),
+        ({"tags": ["csam"]}, "handling rules (tag: csam)"),
+        ({"chosen_score": True}, "column chosen_score: 'True' is not a number; leave it empty where it is not known"),
     ],
 )
 def test_a_row_that_is_no_honest_pair_is_set_aside_by_number(
@@ -51,13 +60,64 @@ def test_a_row_that_is_no_honest_pair_is_set_aside_by_number(
     assert read.set_aside[0].id.startswith(f"{tmp_path / 'p.jsonl'}: row 2")
 
 
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+def test_a_recorded_score_counts_also_as_the_text_of_a_cell(ending: str, tmp_path: Path) -> None:
+    cells = [
+        ("prompt", "chosen", "rejected", "language", "chosen_score"),
+        ("Q", "kind", "bad", "en", "0.02"),
+        ("Q", "odd", "bad", "en", ""),
+        ("Q", "mean", "bad", "en", "0.98"),
+        ("Q", "high", "bad", "en", "high"),
+        ("Q", "none", "bad", "en", "nan"),
+    ]
+    path = tmp_path / f"p{ending}"
+    path.write_text("\n".join(("," if ending == ".csv" else "\t").join(row) for row in cells), encoding="utf-8")
+    read = read_pairs(path, "safety")
+    assert [(pair.chosen, pair.chosen_score) for pair in read.pairs] == [("kind", 0.02), ("odd", None)]
+    assert [row.reason for row in read.set_aside] == [
+        HARMFUL,
+        "column chosen_score: 'high' is not a number",
+        "column chosen_score: 'nan' is not a number; leave it empty where it is not known",
+    ]
+
+
+def test_a_pair_of_a_prompt_that_is_held_out_beside_it_is_not_used(tmp_path: Path) -> None:
+    known = [
+        Prompt("a", "A", "en", "redteam", "train", "sa"),
+        Prompt("b", "B", "en", "redteam", "test", "sb"),
+        Prompt("c", "C", "en", "redteam", "dev", "sc"),
+    ]
+    write_rows(tmp_path / "prompts.parquet", known, Prompt)
+    named = [("a", "sa"), ("b", "other"), ("new", "sc"), ("new", "new")]
+    rows = [GOOD | {"prompt": f"Q{n}", "prompt_id": p, "seed_id": s} for n, (p, s) in enumerate(named)]
+    (tmp_path / "alone").mkdir()
+    (own, *_) = read_pairs(jsonl(tmp_path / "alone" / "p.jsonl", rows), "safety").pairs
+    table = [replace(own, id=f"{n}", prompt_id=p, seed_id=s) for n, (p, s) in enumerate(named)]
+    write_rows(tmp_path / "pairs.parquet", table, Pair)
+    for path in (tmp_path, tmp_path / "pairs.parquet", jsonl(tmp_path / "p.jsonl", rows)):
+        read = read_pairs(path, "safety")
+        assert [pair.prompt_id for pair in read.pairs] == ["a", "new"]
+        assert [row.reason for row in read.set_aside] == [HELD_OUT, HELD_OUT]
+    (tmp_path / "prompts.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(InputError, match=r"prompts\.parquet: not a readable Parquet file"):
+        read_pairs(tmp_path, "safety")
+
+
 def test_a_general_pair_is_not_refused_for_its_score(tmp_path: Path) -> None:
     assert len(read_pairs(jsonl(tmp_path / "p.jsonl", [GOOD | {"chosen_score": 0.9}]), "general").pairs) == 1
 
 
 def test_our_own_tables_and_folders_come_back_whole(tmp_path: Path) -> None:
     (pair,) = read_pairs(jsonl(tmp_path / "p.jsonl", [GOOD | {"scope": "local", "licence": "X"}]), "safety").pairs
-    rich = replace(pair, margin=0.5, ranking="both", comparer="j", chosen_digest="d", chosen_score=0.1)
+    rich = replace(
+        pair,
+        tags=("synthetic-adversarial", "mild"),
+        margin=0.5,
+        ranking="both",
+        comparer="j",
+        chosen_digest="d",
+        chosen_score=0.1,
+    )
     write_rows(tmp_path / "pairs.parquet", [rich], Pair)
     assert read_pairs(tmp_path / "pairs.parquet", "safety").pairs == [rich]
     assert read_pairs(tmp_path, "safety").pairs == [rich]

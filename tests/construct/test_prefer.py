@@ -61,6 +61,12 @@ def test_a_pair_says_where_both_sides_are_from_and_how_they_were_ranked() -> Non
     assert pair.margin == pytest.approx(0.88)
 
 
+def test_a_pair_keeps_the_tags_of_its_prompt_and_so_may_not_be_published_without_it() -> None:
+    prompt = dataclasses.replace(PROMPT, tags=("synthetic-adversarial",))
+    (pair,) = safety(candidate("worst", 0.9), REFERENCE, prompt=prompt).pairs
+    assert pair.tags == ("synthetic-adversarial",)
+
+
 def test_the_licence_of_a_supplied_answer_travels_with_the_prompts() -> None:
     prompt = dataclasses.replace(PROMPT, redistribute=True)
     closed = candidate("a", 0.1, licence="Y", redistribute=False)

@@ -10,9 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from alignprism.cli import app
+from alignprism.prompts.formats.format import make_pair
 from alignprism.prompts.prompt_files import read_prompts
 from alignprism.prompts.read import read_file
 from alignprism.prompts.tables import read_folder
+from alignprism.rows import Pair, Prompt, write_rows
 
 RUNNER = CliRunner()
 WORDS = ("garden", "window", "river", "candle", "forest", "letter", "bridge", "engine", "winter", "market")
@@ -105,6 +107,85 @@ def test_transform_writes_slices_with_the_seeds_of_the_originals(tmp_path: Path)
     assert [(p.id, p.text, p.seed_id) for p in made] == [
         ("a~romanised-hi", "mera dost kahaan hai?", "a"), ("b~sr-latin", "Ljubav je lepa.", "b")
     ]  # fmt: skip
+
+
+GOOD = {"id": "a", "text": "मेरा दोस्त कहाँ है?", "language": "hi"}
+BAD = {"id": "b", "text": SECRET, "language": "Nowhere"}
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("transform", "{file}", "--out", "{out}"), "1 rows unreadable, see set_aside.jsonl"),
+        (("check", "{file}", "--embed-rows", "0", "--fix", "{out}"), "1 prompts, 0 left out, 1 rows unreadable"),
+        (("split", "{file}", "--out", "{out}"), "1 prompts in 1 clusters, 0 set aside, 1 rows unreadable"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_kept_with_their_reason_and_nothing_is_left_of_a_failure(
+    tmp_path: Path, command: tuple[str, ...], told: str
+) -> None:
+    path, out = tmp_path / "own.jsonl", tmp_path / "out"
+    arguments = [part.format(file=path, out=out) for part in command]
+    path.write_text(json.dumps(BAD), encoding="utf-8")
+    said = run(*arguments, code=2)
+    assert "own.jsonl: no row can be read; the first:" in said and "row 1: column language: 'Nowhere'" in said
+    assert [p.name for p in tmp_path.iterdir()] == ["own.jsonl"]
+    path.write_text("\n".join(map(json.dumps, (BAD, GOOD))), encoding="utf-8")
+    said = run(*arguments, code=1 if command[0] == "check" else 0)
+    assert told in said and SECRET not in said
+    (aside,) = [json.loads(line) for line in (out / "set_aside.jsonl").open(encoding="utf-8")]
+    assert (aside["row"], aside["column"]) == (1, "language")
+
+
+def test_a_table_that_breaks_off_leaves_no_folder_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(GOOD), encoding="utf-8")
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 no more")
+    transform = ("transform", tmp_path / "a.jsonl", tmp_path / "b.parquet", "--out", tmp_path / "out")
+    assert "b.parquet" in run(*transform, code=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "b.parquet"]
+
+
+def test_split_says_where_the_pairs_of_held_out_prompts_are_and_publish_takes_them_with_their_split(
+    tmp_path: Path,
+) -> None:
+    rights = {"licence": "CC0-1.0", "redistribute": True}
+    (tmp_path / "in").mkdir()
+    prompts, pairs = [], []
+    for number, word in enumerate(WORDS):
+        name = {"seed_id": f"s{number}", "language": "en"} | rights
+        text = f"A question about the {word} in the park, number {number * 7919}?"
+        prompts.append(Prompt(id=f"p{number}", text=text, set="redteam", split="train", **name))  # type: ignore[arg-type]
+        pairs.append(
+            make_pair(id=f"x{number}", prompt=text, chosen="No.", rejected="Yes.", prompt_id=f"p{number}", kind="safety", **name)  # type: ignore[arg-type]
+        )  # fmt: skip
+    write_rows(tmp_path / "in" / "prompts.parquet", prompts, Prompt)
+    write_rows(tmp_path / "in" / "pairs.parquet", pairs, Pair)
+    said = run("split", tmp_path / "in", "--out", tmp_path / "split", "--exact", "--shares", "train=0.5,test=0.5")
+    assert "pairs: 5 of train prompts; 5 of dev and test prompts are apart, in" in said
+    said = run("export", tmp_path / "split", "--out", tmp_path / "files", "--format", "trl")
+    assert "pairs: 5 written" in said and "not exported: held_out_pairs.parquet" in said
+    run("publish", tmp_path / "split", "--out", tmp_path / "pub", "--name", "x", "--format", "trl")
+    counts = {file.stem: len(file.read_text("utf-8").splitlines()) for file in (tmp_path / "pub/data/pairs").iterdir()}
+    assert counts == {"train": 5, "test": 5}
+
+
+def test_rows_of_own_files_keep_the_set_that_they_name(tmp_path: Path) -> None:
+    rows = [
+        {"text": "One.", "language": "en", "kind": "Benign"},
+        {"text": "Two.", "language": "en", "kind": ""},
+        {"text": "Three.", "language": "en", "kind": "harmless"},
+    ]
+    path = tmp_path / "own.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    said = run("import", path, "--format", "own", "--map", "set=kind", "--set", "general", "--out", tmp_path / "in")
+    assert "kind: 'harmless'; accepted: redteam, translated, benign, general" in said
+    assert [(p.text, p.set) for p in read_folder(tmp_path / "in")["prompts"]] == [
+        ("One.", "benign"),
+        ("Two.", "general"),
+    ]
+    path.write_text("\n".join(json.dumps({**row, "set": row["kind"]}) for row in rows[:2]), encoding="utf-8")
+    run("import", path, "--format", "own", "--out", tmp_path / "plain")
+    assert [p.set for p in read_folder(tmp_path / "plain")["prompts"]] == ["benign", "redteam"]
 
 
 def test_formats_lists_all_and_says_what_they_were_tested_on() -> None:

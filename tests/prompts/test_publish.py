@@ -15,8 +15,9 @@ import yaml
 from alignprism.errors import InputError
 from alignprism.prompts.data_card import agreement
 from alignprism.prompts.findings import Finding, Findings
+from alignprism.prompts.formats.format import supplied
 from alignprism.prompts.publish import new_canary, publish
-from alignprism.rows import Label, Pair, Prompt, Rating
+from alignprism.rows import Completion, Label, Pair, Prompt, Rating
 
 CANARY = "alignprism-canary test 0000"
 OURS = Prompt(
@@ -27,6 +28,15 @@ SECOND = dataclasses.replace(OURS, id="b", text="Say it.", language="en", split=
 PAIR = Pair(
     "x", "Say it.", "No.", "Yes.", "b", "s2", "en", "safety", "global", (), "m", "n", None, None, "", "CC-BY-4.0", True, "chosen"
 )  # fmt: skip
+
+
+def answer_to(prompt: str) -> Completion:
+    return supplied(
+        id=f"c-{prompt}", prompt_id=prompt, model="m", text="An answer.", licence="CC0-1.0", redistribute=True
+    )
+
+
+ANSWER = answer_to("a")
 
 
 def tables(**change: Any) -> dict[str, list[Any]]:
@@ -86,6 +96,64 @@ def test_rows_that_must_not_leave_stop_it_and_nothing_is_written(
         publish(rows, tmp_path / "out", "Our set", "parquet", CANARY)
     assert list(tmp_path.iterdir()) == []
     assert publish(rows, tmp_path / "out", "Our set", "parquet", CANARY, leave_out=True)["prompts"] == 1
+
+
+def test_a_pair_of_a_rephrased_prompt_leaves_no_sooner_than_the_prompt(tmp_path: Path) -> None:
+    marked = dataclasses.replace(PAIR, tags=("synthetic-adversarial",))
+    alone = tables(prompts=[], pairs=[marked])
+    with pytest.raises(InputError, match=r"1 pairs: rephrased by a model .*--include-synthetic"):
+        publish(alone, tmp_path / "out", "n", "parquet", CANARY)
+    with pytest.raises(InputError, match="no row may be"):
+        publish(alone, tmp_path / "out", "n", "trl", CANARY, leave_out=True)
+    assert publish(alone, tmp_path / "out", "n", "trl", CANARY, synthetic=True) == {"pairs": 1}
+
+
+def test_what_repeats_or_answers_a_prompt_that_is_left_out_is_left_out_too(tmp_path: Path) -> None:
+    for number, change in enumerate([{"tags": ("synthetic-adversarial",)}, {"redistribute": False}]):
+        rows = tables(
+            prompts=[OURS, dataclasses.replace(SECOND, **change)], completions=[ANSWER, answer_to("b")],
+            ratings=[Rating("c-b", "completion", "r", "toxicity", 1.0, licence="CC0-1.0", redistribute=True)],
+        )  # fmt: skip
+        out = tmp_path / f"{number}"
+        assert publish(rows, out, "n", "parquet", CANARY, leave_out=True) == {"prompts": 1, "completions": 1}
+        assert all(SECOND.text.encode() not in file.read_bytes() for file in out.rglob("*.*"))
+
+
+@pytest.mark.parametrize("form", ["parquet", "datasets", "trl"])
+def test_pairs_and_answers_lie_in_the_split_of_their_prompt(tmp_path: Path, form: Any) -> None:
+    pairs = [
+        PAIR,
+        dataclasses.replace(PAIR, id="y", prompt_id="a"),
+        dataclasses.replace(PAIR, id="z", prompt_id="gone", seed_id="s1"),
+        dataclasses.replace(PAIR, id="w", prompt_id="gone", seed_id="gone", split="dev"),
+    ]
+    ratings = [Rating("c-a", "completion", "r", "toxicity", 1.0, licence="CC0-1.0", redistribute=True)]
+    rows = tables(pairs=pairs, completions=[ANSWER, answer_to("b")], ratings=ratings)
+    publish(rows, tmp_path / "out", "n", form, CANARY)
+    if form == "trl":
+        lines = [(f.stem, json.loads(x)) for f in (tmp_path / "out/data/pairs").iterdir() for x in f.open()]
+        assert {row["id"]: (split, row["split"]) for split, row in lines} == {
+            "x": ("train", "train"), "y": ("test", "test"), "z": ("test", "test"), "w": ("dev", "dev"),
+        }  # fmt: skip
+        return
+
+    def found(name: str) -> dict[str, set[str]]:
+        if form == "datasets":
+            parts = datasets.load_from_disk(str(tmp_path / "out" / name))
+        else:
+            parts = datasets.load_dataset(str(tmp_path / "out"), name, cache_dir=str(tmp_path / "cache"))
+        return {split: {row.get("id") or row["subject_id"] for row in part} for split, part in parts.items()}
+
+    assert found("pairs") == {"train": {"x"}, "test": {"y", "z"}, "dev": {"w"}}
+    assert found("completions") == {"test": {"c-a"}, "train": {"c-b"}}
+    assert found("ratings") == {"test": {"c-a"}}
+
+
+def test_a_split_is_known_from_a_prompt_that_is_left_out(tmp_path: Path) -> None:
+    refused = dataclasses.replace(OURS, redistribute=False)
+    of_seed = dataclasses.replace(PAIR, prompt_id="translation", seed_id="s1")
+    publish(tables(prompts=[refused, SECOND], pairs=[of_seed]), tmp_path / "out", "n", "trl", CANARY, leave_out=True)
+    assert [file.name for file in (tmp_path / "out" / "data" / "pairs").iterdir()] == ["test.jsonl"]
 
 
 def test_labels_and_ratings_leave_only_with_their_subject(tmp_path: Path) -> None:

@@ -81,6 +81,12 @@ def test_csv_with_quoted_newlines_quotes_and_lists_as_aya_publishes_them(tmp_pat
     assert (second.language, second.categories, second.scope, second.redistribute) == ("hi", (), None, True)
 
 
+def test_a_cell_of_very_many_lines_is_one_cell(tmp_path: Path) -> None:
+    text = "a\n" * 3000
+    (tmp_path / "a.csv").write_text(f'text,language\n"{text}",en\nnext,en\n', encoding="utf-8")
+    assert [prompt.text for prompt in read_file(tmp_path / "a.csv", "redteam")] == [text, "next"]
+
+
 @pytest.mark.parametrize(
     ("change", "column", "accepted"),
     [
@@ -119,7 +125,17 @@ def test_a_bad_value_names_row_and_column_and_what_is_accepted(
         ("a.jsonl", b'{"text": "caf\xe9"}', "not UTF-8 at byte 13"),
         ("a.jsonl", b"", "holds no rows"),
         ("a.csv", b"text;language\nHi;en\n", "row 1: column text"),
-        ("a.csv", b"text,language\n" + b"x" * 200_000 + b",en\n", "row 1: not CSV"),
+        ("a.csv", b"text,language\n" + b"x" * 200_000 + b",en\n", "row 1: column text: 200,000 characters"),
+        # A quote that nobody closes would take the rows behind it into one prompt.
+        (
+            "a.csv",
+            b'language,text\nen,one\nen,"two\nen,three\nen,four\n',
+            "row 2: a quote is opened and never closed at line 3",
+        ),
+        ("a.csv", b'language,text\nen,"two" or\nen,"three"\n', "row 1: broken quoting"),
+        ("a.csv", b"language,text\nen,one, two and three\n", "row 1: 3 cells where the header has 2 (line 2)"),
+        ("a.csv", b"text,language,split\none,en,test\ntwo,en\n", "row 2: 2 cells where the header has 3 (line 3)"),
+        ("a.csv", b'text,"language\none,en\n', "header: a quote is opened and never closed at line 1"),
         ("a.csv", b"text,language\n", "holds no rows"),
         ("a.parquet", b"PAR1 no more", "not a readable Parquet file"),
         ("a.xlsx", b"", "accepted: .jsonl, .csv, .parquet"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignprism.errors import Failure, InputError
+from alignprism.prompts.formats.format import make_pair
 from alignprism.prompts.prompt_files import read_prompts
 from alignprism.prompts.split import SHARES, Stratum, assign, read_shares
 from alignprism.prompts.splitting import split_files
-from alignprism.prompts.tables import TableWriter
-from alignprism.rows import Prompt, RowError
+from alignprism.prompts.tables import HELD_OUT_PAIRS, TableWriter, read_folder
+from alignprism.rows import Pair, Prompt, RowError, content_id, read_rows, write_rows
 
 SEEDS = st.lists(st.integers(0, 40).map(lambda n: f"s{n}"), min_size=1, max_size=60)
 LINKS = st.lists(st.tuples(st.integers(0, 59), st.integers(0, 59)), max_size=15)
@@ -160,6 +163,102 @@ def test_files_are_split_with_near_duplicates_together_and_stay_when_rows_are_ad
     shuffled = write(tmp_path, "c", [*texts(8, 100), *doubles[::-1], *old[::-1]])
     split_files([shuffled], tmp_path / "third", SHARES, previous=tmp_path / "first")
     assert found.items() <= splits_of(tmp_path / "third").items()
+
+
+def pair_of(prompt: Prompt, **change: Any) -> Pair:
+    made = make_pair(
+        id=f"pair of {prompt.id}", prompt=prompt.text, chosen="No.", rejected="Yes.", language="en", prompt_id=prompt.id,
+        seed_id=prompt.seed_id, kind="safety", licence="MIT", redistribute=True,
+    )  # fmt: skip
+    return replace(made, **change)
+
+
+def test_pairs_of_held_out_prompts_are_written_apart_so_that_nobody_trains_on_them(tmp_path: Path) -> None:
+    prompts = texts(40)
+    pairs = [pair_of(prompt) for prompt in prompts]
+    pairs += [replace(pair, id=f"{pair.id}'s translation", prompt_id="elsewhere") for pair in pairs]
+    pairs += [pair_of(prompts[0], id="foreign", prompt_id="foreign", seed_id="foreign")]
+    pairs += [pair_of(prompts[0], id="said", prompt_id="foreign", seed_id="foreign", split="test")]
+    folder = write(tmp_path, "a", prompts)
+    write_rows(folder / "pairs.parquet", pairs, Pair)
+    done = split_files([folder], tmp_path / "one", SHARES)
+    seeds = {p.seed_id: p.split for p in read_rows(tmp_path / "one" / "prompts.parquet", Prompt)}
+    train = read_rows(tmp_path / "one" / "pairs.parquet", Pair)
+    held_out = read_rows(tmp_path / "one" / HELD_OUT_PAIRS, Pair)
+    assert len(train) + len(held_out) == len(pairs)
+    assert {seeds.get(pair.seed_id, "train") for pair in train} == {"train"}
+    assert {pair.split for pair in train} == {"train"} and "foreign" in {pair.id for pair in train}
+    assert all(pair.split == seeds.get(pair.seed_id, "test") for pair in held_out)
+    assert "said" in {pair.id for pair in held_out}
+    assert done.pairs == Counter(pair.split for pair in [*train, *held_out])
+    assert json.loads((tmp_path / "one" / "split.json").read_text("utf-8"))["pairs"] == done.pairs
+    assert read_folder(tmp_path / "one")["pairs"] == train
+    assert len(read_folder(tmp_path / "one", held_out=True)["pairs"]) == len(pairs)
+    # Drawn again, a pair that was held out can become one to train on, and none is lost.
+    again = split_files([tmp_path / "one"], tmp_path / "two", {"train": 1.0, "dev": 0.0, "test": 0.0})
+    assert again.pairs == {"train": len(pairs) - 1, "test": 1}
+    (tmp_path / "one" / "prompts.parquet").unlink()
+    assert not [read for read in read_source_of_prompts(tmp_path / "one") if isinstance(read, tuple)]
+
+
+def read_source_of_prompts(folder: Path) -> list[Any]:
+    """What a folder gives that has lost its table of prompts: pairs are not taken for prompts."""
+    try:
+        return list(read_prompts([folder]))
+    except RowError:
+        return []
+
+
+def test_a_pair_whose_prompt_is_set_aside_is_set_aside_with_it(tmp_path: Path) -> None:
+    words = [content_id(n) for n in range(30)]
+    # Both are near the one between them, and not near each other; seeds are drawn until they lie in different splits.
+    for number in range(20):
+        first = Prompt("first", " ".join(words[:24]), "en", "redteam", "train", f"first {number}")
+        last = Prompt("last", " ".join(words[6:]), "en", "redteam", "train", f"last {number}")
+        split_files([write(tmp_path, f"in {number}", [first, last])], tmp_path / f"out {number}", SHARES)
+        found = splits_of(tmp_path / f"out {number}")
+        if found["first"] != found["last"]:
+            break
+    both = Prompt("both", " ".join(words[3:27]), "en", "redteam", "train", "both")
+    folder = write(tmp_path, "more", [first, last, both])
+    write_rows(folder / "pairs.parquet", [pair_of(first), pair_of(both)], Pair)
+    done = split_files([folder], tmp_path / "two", SHARES)
+    assert done.bridges == 1 and done.pairs["set aside"] == 1
+    aside = [json.loads(line) for line in (tmp_path / "two" / "set_aside.jsonl").open(encoding="utf-8")]
+    assert [(row["column"], row["row"]) for row in aside] == [("text", 3), ("prompt_id", 2)]
+
+
+UNREADABLE = {"id": "bad", "text": "Words.", "language": "Nowhere"}
+
+
+def own(path: Path, prompts: list[Prompt], *more: dict[str, Any]) -> Path:
+    rows = [{"id": p.id, "text": p.text, "language": "en", "seed_id": p.seed_id} for p in prompts]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*more, *rows]), encoding="utf-8")
+    return path
+
+
+def test_rows_that_cannot_be_read_are_set_aside_and_counted(tmp_path: Path) -> None:
+    path = own(tmp_path / "own.jsonl", texts(10), UNREADABLE)
+    done = split_files([path], tmp_path / "out", SHARES)
+    assert (done.rows, done.unreadable) == (10, 1)
+    (aside,) = [json.loads(line) for line in (tmp_path / "out" / "set_aside.jsonl").open(encoding="utf-8")]
+    assert (aside["file"], aside["row"], aside["column"]) == (str(path), 1, "language")
+    assert json.loads((tmp_path / "out" / "split.json").read_text("utf-8"))["unreadable"] == 1
+
+
+def test_a_file_of_which_nothing_can_be_read_is_named_with_its_first_row(tmp_path: Path) -> None:
+    path = own(tmp_path / "own.jsonl", [], UNREADABLE)
+    with pytest.raises(
+        RowError, match=r"own\.jsonl: no row can be read; the first: .*own\.jsonl: row 1: column language"
+    ):
+        split_files([path], tmp_path / "out", SHARES)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["own.jsonl"]
+
+
+def test_an_earlier_split_with_a_row_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    previous = own(tmp_path / "old.jsonl", texts(3), UNREADABLE)
+    with pytest.raises(RowError, match=r"--previous .*old\.jsonl: row 1: column language.*would lose its split"):
+        split_files([own(tmp_path / "new.jsonl", texts(5))], tmp_path / "out", SHARES, previous=previous)
 
 
 def test_an_earlier_split_that_leaks_is_refused_with_both_rows_named(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from alignprism.prompts.checking import Checked
     from alignprism.prompts.findings import Findings
     from alignprism.prompts.imports import Imported
+    from alignprism.prompts.splitting import Done
+    from alignprism.rows import Prompt
 
 SPLIT_NAMES = ("train", "dev", "test", "set aside")
 
@@ -131,13 +136,15 @@ def data_export(
     with exit_codes():
         from alignprism.prompts.exports import export_tables
         from alignprism.prompts.formats import find_format
-        from alignprism.prompts.tables import read_folder
+        from alignprism.prompts.tables import HELD_OUT_PAIRS, read_folder
 
         exported = export_tables(read_folder(folder), find_format(form), out)
         for name, count in exported.rows.items():
             equal = exported.equal[name]
             lost = "" if equal == count else f"; {count - equal} lose columns that the format has no place for"
             console.print(f"{name}: {count} written, {equal} come back unchanged{lost}", markup=False, highlight=False)
+        if (folder / HELD_OUT_PAIRS).is_file():
+            console.print(f"not exported: {HELD_OUT_PAIRS}, so that nobody trains on it", markup=False, highlight=False)
         console.print(f"{out} written: {', '.join(exported.files)}", markup=False, highlight=False)
 
 
@@ -202,26 +209,53 @@ def _show_findings(findings: Findings) -> None:
 
 
 def _write_fixed(files: list[Path], findings: Findings, outcome: Checked, fix: Path) -> None:
-    from alignprism.prompts.prompt_files import read_prompts
+    doubles = {row for _, row in outcome.exact}
+    numbers = itertools.count()
+
+    def sound(file: str, row: int, prompt: Prompt) -> list[Prompt]:
+        bad = next(numbers) in doubles or (file, row) in findings.erroneous
+        return [] if bad else [prompt]
+
+    read, made, unreadable = _write_prompts(files, fix, sound)
+    console.print(
+        f"{fix} written: {made} prompts, {read - made} left out, {unreadable} rows unreadable", markup=False,
+        highlight=False,
+    )  # fmt: skip
+
+
+def _write_prompts(
+    files: list[Path], out: Path, made_of: Callable[[str, int, Prompt], Sequence[Prompt]]
+) -> tuple[int, int, int]:
+    """What is made of every prompt into a new folder, and the other rows with their reason into ``set_aside.jsonl``.
+
+    Returns the number of prompts read, of prompts written, and of rows that cannot be read. The folder appears when all
+    is written, so that a failure leaves nothing in the way of the next try.
+
+    Raises
+    ------
+    InputError
+        the folder exists; or no row can be read.
+    """
+    from alignprism.construct.output import new_folder
+    from alignprism.prompts.prompt_files import none_readable, read_prompts
+    from alignprism.prompts.sources import Unreadable, set_aside_line
     from alignprism.prompts.tables import TableWriter
     from alignprism.rows import Prompt
 
-    if fix.exists():
-        raise InputError(f"--fix {fix}: exists; name a new folder")
-    fix.mkdir(parents=True, mode=0o700)
-    doubles = {row for _, row in outcome.exact}
-    number = dropped = 0
-    with TableWriter(fix / "prompts.parquet", Prompt) as table:
-        for read in read_prompts(files):
-            if not isinstance(read, tuple):
-                continue
-            file, row, prompt = read
-            if number in doubles or (file, row) in findings.erroneous:
-                dropped += 1
-            else:
-                table.write(prompt)
-            number += 1
-    console.print(f"{fix} written: {number - dropped} prompts, {dropped} left out", markup=False, highlight=False)
+    read = unreadable = 0
+    with new_folder(out) as folder, (folder / "set_aside.jsonl").open("w", encoding="utf-8") as aside:
+        with TableWriter(folder / "prompts.parquet", Prompt) as table:
+            for found in read_prompts(files):
+                if isinstance(found, Unreadable):
+                    unreadable += 1
+                    aside.write(set_aside_line(found))
+                    continue
+                read += 1
+                for prompt in made_of(*found):
+                    table.write(prompt)
+        if not read:
+            raise none_readable(files)
+    return read, table.count, unreadable
 
 
 @app.command("split")
@@ -255,9 +289,21 @@ def data_split(
             table.add_row(code, scope, *(str(counts.get(name, 0)) for name in SPLIT_NAMES))
         console.print(table)
         console.print(
-            f"{out} written: {done.rows} prompts in {done.clusters} clusters, {done.bridges} set aside", markup=False,
-            highlight=False,
+            f"{out} written: {done.rows} prompts in {done.clusters} clusters, {done.bridges} set aside, "
+            f"{done.unreadable} rows unreadable", markup=False, highlight=False,
         )  # fmt: skip
+        _show_pairs(done, out)
+
+
+def _show_pairs(done: Done, out: Path) -> None:
+    from alignprism.prompts.tables import HELD_OUT_PAIRS
+
+    if not done.pairs:
+        return
+    held_out = done.pairs["dev"] + done.pairs["test"]
+    apart = f"; {held_out} of dev and test prompts are apart, in {out / HELD_OUT_PAIRS}" if held_out else ""
+    aside = f"; {done.pairs['set aside']} set aside with their prompt" if done.pairs["set aside"] else ""
+    console.print(f"pairs: {done.pairs['train']} of train prompts{apart}{aside}", markup=False, highlight=False)
 
 
 @app.command("transform")
@@ -273,30 +319,24 @@ def data_transform(
 ) -> None:
     """Write robustness slices by rule: prompts in another script or mixed with English, with the seeds of the originals."""
     with exit_codes():
-        from collections import Counter
-
-        from alignprism.prompts.prompt_files import read_prompts
-        from alignprism.prompts.tables import TableWriter
         from alignprism.prompts.transforms import TRANSFORMS, transformed
-        from alignprism.rows import Prompt
 
         names = [name.strip() for name in to.split(",") if name.strip()]
         unknown = next((name for name in names if name not in TRANSFORMS), None)
         if unknown is not None or not names:
             raise InputError(f"--to {unknown or to}: accepted: {', '.join(TRANSFORMS)}")
-        if out.exists():
-            raise InputError(f"{out} exists; name a new folder")
-        out.mkdir(parents=True, mode=0o700)
         counts: Counter[str] = Counter()
-        with TableWriter(out / "prompts.parquet", Prompt) as table:
-            for read in read_prompts(files):
-                if isinstance(read, tuple):
-                    for made in transformed([read[2]], names):
-                        counts[made.id.rpartition("~")[2]] += 1
-                        table.write(made)
+
+        def slices(file: str, row: int, prompt: Prompt) -> list[Prompt]:
+            made = transformed([prompt], names)
+            counts.update(one.id.rpartition("~")[2] for one in made)
+            return made
+
+        _, _, unreadable = _write_prompts(files, out, slices)
         for name in names:
             console.print(f"{name}: {counts[name]} prompts", markup=False, highlight=False)
-        console.print(f"{out} written", markup=False, highlight=False)
+        aside = f"; {unreadable} rows unreadable, see set_aside.jsonl" if unreadable else ""
+        console.print(f"{out} written{aside}", markup=False, highlight=False)
 
 
 @app.command("publish")
@@ -334,7 +374,7 @@ def data_publish(
         password = _password(password_file)
         if password is not None and chosen == "datasets":
             raise InputError("--password-file goes with parquet, aya or trl: a datasets folder cannot be encrypted")
-        tables = read_folder(folder)
+        tables = read_folder(folder, held_out=True)
         with Findings(None) as findings:
             if tables["prompts"]:
                 check(read_prompts([folder]), findings, Settings(embed_rows=0))

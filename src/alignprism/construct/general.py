@@ -233,6 +233,7 @@ def _pair(row: _Row, winner: str, loser: str, sides: Mapping[str, str], who: _Wh
         chosen_origin=origins[winner], rejected_origin=origins[loser], chosen_digest=digests[winner],
         rejected_digest=digests[loser], chosen_call=calls[winner], rejected_call=calls[loser], comparer=who.judge[0],
         comparer_digest=who.judge[1], ranking="comparisons", margin=0.0 if row.by_rule else 1.0,
+        split=prompt.split, tags=prompt.tags,
     )  # fmt: skip
 
 

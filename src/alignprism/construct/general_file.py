@@ -8,6 +8,7 @@ from pathlib import Path
 from alignprism.construct.output import SetAside, unreadable
 from alignprism.prompts.formats import trl
 from alignprism.prompts.formats.format import Bad, Item, Options
+from alignprism.prompts.held_out import HELD_OUT, held_out_beside
 from alignprism.prompts.read import own_prompt
 from alignprism.prompts.sources import Record, Unreadable, read_source
 from alignprism.prompts.tables import read_table, row_type_of
@@ -19,7 +20,8 @@ def read_general(path: Path, language: str | None = None) -> tuple[list[Prompt],
     """Prompts whose ``reference`` is the chosen answer, and the rows that are none, with the reason.
 
     Rows have ``prompt`` and ``chosen`` (texts or messages; ``rejected`` is not needed), or ``text`` and ``reference``.
-    `language` is that of rows which name none. Prompts of split dev or test are set aside: pairs are for training.
+    `language` is that of rows which name none. Prompts of split dev or test are set aside, as pairs are for training: those
+    that say so themselves, and those that the ``prompts.parquet`` beside the file holds out.
 
     Raises
     ------
@@ -28,6 +30,7 @@ def read_general(path: Path, language: str | None = None) -> tuple[list[Prompt],
     """
     prompts: dict[str, Prompt] = {}
     aside: list[SetAside] = []
+    held_out = held_out_beside(path)
     for found in _rows(path, language):
         if isinstance(found, Unreadable):
             aside.append(unreadable(found))
@@ -35,6 +38,8 @@ def read_general(path: Path, language: str | None = None) -> tuple[list[Prompt],
             aside.append(SetAside(found.id, "prompt occurs before"))
         elif found.split != "train":
             aside.append(SetAside(found.id, f"split {found.split}"))
+        elif held_out.holds(found.id, found.seed_id):
+            aside.append(SetAside(found.id, HELD_OUT))
         elif not (found.reference or "").strip():
             aside.append(SetAside(found.id, "no chosen answer"))
         else:
@@ -45,6 +50,8 @@ def read_general(path: Path, language: str | None = None) -> tuple[list[Prompt],
 
 
 def _rows(path: Path, language: str | None) -> Iterator[Prompt | Unreadable]:
+    if path.is_dir() and (path / "pairs.parquet").is_file():
+        path = path / "pairs.parquet"
     kind = row_type_of(path) if path.suffix == ".parquet" else None
     if kind is Pair:
         yield from map(_of_pair, read_table(path, Pair))
@@ -77,7 +84,7 @@ _OTHER = "no rejected answer"
 
 def _of_pair(pair: Pair) -> Prompt:
     return Prompt(
-        id=pair.prompt_id, text=pair.prompt, language=pair.language, set="general", split="train",
+        id=pair.prompt_id, text=pair.prompt, language=pair.language, set="general", split=pair.split,
         seed_id=pair.seed_id, categories=pair.categories, source=pair.chosen_source, reference=pair.chosen,
-        licence=pair.licence, redistribute=pair.redistribute,
+        licence=pair.licence, redistribute=pair.redistribute, tags=pair.tags,
     )  # fmt: skip

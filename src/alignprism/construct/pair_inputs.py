@@ -16,6 +16,7 @@ from alignprism.models.protocol import Progress
 from alignprism.prompts.formats.format import Bad, Options
 from alignprism.prompts.formats.trl import FORMAT
 from alignprism.prompts.handling import forbidden
+from alignprism.prompts.held_out import HELD_OUT, held_out_beside
 from alignprism.prompts.prompt_files import read_prompts
 from alignprism.prompts.sources import Unreadable, read_source
 from alignprism.prompts.values import BadValue
@@ -91,7 +92,8 @@ def read_pairs(path: Path, kind: Kind, language: str | None = None) -> ReadPairs
     """Pairs of one kind: a table or folder of ours, or any file in TRL's preference format.
 
     Set aside: rows with an empty side, or two sides alike; of the other kind; kept out by the handling rules; whose
-    chosen side is harmful by the score that stands there; and repeated ones. `language` is that of rows that name none.
+    chosen side is harmful by the score that stands there; of split dev or test, by their own column or by the
+    ``prompts.parquet`` beside them; and repeated ones. `language` is that of rows that name none.
 
     Raises
     ------
@@ -127,6 +129,7 @@ def check_pairs(path: Path, kind: Kind) -> None:
 def _read(path: Path, kind: Kind, language: str | None) -> Iterator[tuple[str, Pair | str]]:
     """Place, and the pair or why there is none."""
     options = Options(language=language)
+    held_out = held_out_beside(path)
     if path.is_dir() and (path / "pairs.parquet").is_file():
         path = path / "pairs.parquet"
     for record in read_source(path):
@@ -145,14 +148,21 @@ def _read(path: Path, kind: Kind, language: str | None) -> Iterator[tuple[str, P
         (pair,) = item.rows
         assert isinstance(pair, Pair)
         named = str(record.values.get("kind") or kind)
-        yield where, replace(pair, kind=kind) if named == kind else f"a {named} pair in a file of {kind} pairs"
+        if named != kind:
+            yield where, f"a {named} pair in a file of {kind} pairs"
+        elif pair.split != "train":
+            yield where, f"split {pair.split}"
+        elif held_out.holds(pair.prompt_id, pair.seed_id):
+            yield where, HELD_OUT
+        else:
+            yield where, replace(pair, kind=kind)
 
 
 def _refused(pair: Pair, known: Collection[str]) -> str | None:
     if pair.chosen.strip() == pair.rejected.strip():
         return "chosen and rejected are the same"
     for text in (pair.prompt, pair.chosen, pair.rejected):
-        if reason := forbidden(text, pair.categories):
+        if reason := forbidden(text, (*pair.categories, *pair.tags)):
             return f"{HANDLING} ({reason})"
     scored = pair.kind == "safety" and pair.chosen_score is not None and pair.chosen_score >= RECORDED_HARMFUL
     if scored:

@@ -131,6 +131,8 @@ def _pair(prompt: Prompt, choice: Choice, kind: Literal["safety", "general"], by
         comparer_digest=by.comparer_digest,
         ranking=by.ranking,
         margin=choice.margin,
+        split=prompt.split,
+        tags=prompt.tags,
     )
 
 

@@ -23,8 +23,8 @@ class _Endless(Exception):  # noqa: N818  # a signal between two functions of th
 class _Lines:
     """Lines that can be given back."""
 
-    def __init__(self, lines: Iterator[str]) -> None:
-        self._lines = lines
+    def __init__(self, lines: Iterator[str], most: int) -> None:
+        self._lines, self._most = lines, most
         self._again: deque[str] = deque()
         self.taken: list[str] = []
         self.number = 0
@@ -33,7 +33,7 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        if len(self.taken) >= MAX_LINES:
+        if len(self.taken) >= self._most:
             raise _Endless
         line = self._again.popleft() if self._again else next(self._lines)
         self.taken.append(line)
@@ -52,12 +52,18 @@ def delimiter_of(header: str, name: str) -> str:
     return max(",;\t", key=header.count)
 
 
-def csv_rows(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+def uneven(cells: int, columns: int, line: int) -> str:
+    """Why a record is none that has another number of cells than the header."""
+    return f"{cells} cells where the header has {columns} (line {line}): check quotes and delimiters"
+
+
+def csv_rows(lines: Iterator[str], delimiter: str, most: int = MAX_LINES) -> Iterator[tuple[int, list[str] | str]]:
     """Line number with the cells of a record, or with the reason why that line begins no record.
 
-    `lines` keep their ends, in whatever mixture. Blank lines are passed over.
+    `lines` keep their ends, in whatever mixture. Blank lines are passed over. A record of more than `most` lines is a
+    quote that nobody closed.
     """
-    source = _Lines(lines)
+    source = _Lines(lines, most)
     while True:
         source.taken = []
         start = source.number + 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from alignprism.prompts.formats.format import AnyRow, Bad, Format, Item, Options, Part
-from alignprism.prompts.sources import Record, SourceFile, Unreadable, read_source_file
+from alignprism.prompts.sources import Record, SourceFile, Unreadable, read_source_file, set_aside_line, told
 from alignprism.prompts.tables import TABLES, TableWriter
 from alignprism.prompts.values import BadValue
 from alignprism.rows import Label, Rating, RowError
@@ -78,7 +78,7 @@ def import_files(
         outcome.not_read = not_read
         if not outcome.total.kept:
             first = (temporary / SET_ASIDE).read_text(encoding="utf-8").partition("\n")[0]
-            why = _told(json.loads(first)) if first else f"{chosen[0][0].shown}: holds no rows"
+            why = told(Unreadable(**json.loads(first))) if first else f"{chosen[0][0].shown}: holds no rows"
             raise RowError(f"nothing can be used of {outcome.total.read} rows; the first reason: {why}")
         summary = {**asdict(outcome), "total": asdict(outcome.total), "options": _said(options)}
         (temporary / SUMMARY).write_text(json.dumps(summary, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -86,11 +86,6 @@ def import_files(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return outcome
-
-
-def _told(row: dict[str, Any]) -> str:
-    column = f": column {row['column']}" if row["column"] else ""
-    return f"{row['file']}: row {row['row']}{column}: {row['reason']}"
 
 
 def _said(options: Options) -> dict[str, Any]:
@@ -232,5 +227,4 @@ class _Import:
         count.set_aside += 1
         said = f"{column}: {reason}" if column else reason
         self.outcome.reasons[said] = self.outcome.reasons.get(said, 0) + 1
-        told = {"file": file, "row": row, "column": column, "reason": reason}
-        self._aside.write(json.dumps(told, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
+        self._aside.write(set_aside_line(Unreadable(file, row, column, reason)))

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from alignprism.prompts.formats.format import Options
 from alignprism.prompts.read import own_prompt
-from alignprism.prompts.sources import Unreadable, list_files, read_source_file
-from alignprism.prompts.tables import read_table, row_type_of
+from alignprism.prompts.sources import Unreadable, list_files, read_source_file, told
+from alignprism.prompts.tables import HELD_OUT_PAIRS, read_table, row_type_of
 from alignprism.prompts.values import BadValue
 from alignprism.rows import Prompt, RowError
 
 Read = tuple[str, int, Prompt] | Unreadable
-_FOREIGN = frozenset({"completions.parquet", "pairs.parquet", "labels.parquet", "ratings.parquet"})
+_FOREIGN = frozenset({"completions.parquet", "pairs.parquet", HELD_OUT_PAIRS, "labels.parquet", "ratings.parquet"})
 
 
 def read_prompts(paths: Sequence[Path], options: Options | None = None) -> Iterator[Read]:
@@ -32,6 +32,12 @@ def read_prompts(paths: Sequence[Path], options: Options | None = None) -> Itera
             yield read
     if not count:
         raise RowError(f"{', '.join(map(str, paths))}: no prompts in there")
+
+
+def none_readable(paths: Sequence[Path]) -> RowError:
+    """The error that files hold rows and not one prompt, with the reason of the first."""
+    first = next(read for read in read_prompts(paths) if isinstance(read, Unreadable))
+    return RowError(f"{', '.join(map(str, paths))}: no row can be read; the first: {told(first)}")
 
 
 def _of(path: Path, options: Options) -> Iterator[Read]:

@@ -21,7 +21,7 @@ from alignprism.prompts.findings import Findings
 from alignprism.prompts.formats import aya, trl
 from alignprism.prompts.handling import forbidden
 from alignprism.prompts.values import BadValue
-from alignprism.rows import RowError, arrow_schema, write_atomic
+from alignprism.rows import Completion, Label, Pair, Prompt, Rating, RowError, Split, arrow_schema, write_atomic
 
 Form = Literal["parquet", "aya", "trl", "datasets"]
 FORMS: tuple[Form, ...] = ("parquet", "aya", "trl", "datasets")
@@ -62,8 +62,15 @@ def _refused(row: Any, synthetic: bool) -> str | None:
 
 
 def allowed(tables: Tables, synthetic: bool) -> dict[str, list[Any]]:
-    """The rows that may be published, and of labels and ratings those whose subject stays."""
+    """The rows that may be published: not what belongs to a refused prompt, and labels and ratings only with their subject.
+
+    A pair repeats the text of its prompt, and an answer tells of it.
+    """
     kept = {name: [row for row in rows if _refused(row, synthetic) is None] for name, rows in tables.items()}
+    refused = {row.id for row in tables.get("prompts", ()) if _refused(row, synthetic) is not None}
+    for name in ("pairs", "completions"):
+        if name in kept:
+            kept[name] = [row for row in kept[name] if row.prompt_id not in refused]
     subjects = {row.id for name in ("prompts", "completions") for row in kept.get(name, ())}
     if "labels" in kept:
         kept["labels"] = [row for row in kept["labels"] if row.completion_id in subjects]
@@ -72,11 +79,33 @@ def allowed(tables: Tables, synthetic: bool) -> dict[str, list[Any]]:
     return kept
 
 
+class _Splits:
+    """The split under which a row is published: a prompt's own, and for what belongs to a prompt the prompt's."""
+
+    def __init__(self, tables: Tables) -> None:
+        prompts = tables.get("prompts", ())
+        self._seeds: dict[str, Split] = {row.seed_id: row.split for row in prompts}
+        self._subjects: dict[str, Split] = {row.id: row.split for row in prompts}
+        for row in tables.get("completions", ()):
+            self._subjects.setdefault(row.id, self._subjects.get(row.prompt_id, "train"))
+
+    def of(self, row: Any) -> Split:
+        """A row of any table; ``train`` where nothing in the folder says otherwise."""
+        if isinstance(row, Prompt):
+            return row.split
+        if isinstance(row, Pair):
+            return self._subjects.get(row.prompt_id) or self._seeds.get(row.seed_id) or row.split
+        subject = {Completion: "prompt_id", Label: "completion_id", Rating: "subject_id"}[type(row)]
+        return self._subjects.get(getattr(row, subject), "train")
+
+
 def publish(
     tables: Tables, out: Path, name: str, form: Form, canary: str, *, synthetic: bool = False, leave_out: bool = False,
     password: bytes | None = None, findings: Findings | None = None, about: str = "",
 ) -> dict[str, int]:  # fmt: skip
     """Write a folder that can be uploaded as it is; returns the number of rows by table.
+
+    Pairs, completions, labels and ratings lie under the split of their prompt, also of one that is left out.
 
     Raises
     ------
@@ -94,12 +123,14 @@ def publish(
     kept = allowed(tables, synthetic) if why else {key: list(rows) for key, rows in tables.items()}
     if not any(kept.values()):
         raise InputError("not published: no row may be; see `alignprism data import` for licences of own data")
+    splits = _Splits(tables)
+    kept["pairs"] = [dataclasses.replace(pair, split=splits.of(pair)) for pair in kept.get("pairs", ())]
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        written = _files(kept, form, canary)
+        written = _files(kept, form, canary, splits)
         if form == "datasets":
-            _save_to_disk(kept, temporary, canary)
+            _save_to_disk(kept, temporary, canary, splits)
             files: dict[str, dict[str, str]] = {}
         else:
             files = {} if password is not None else _paths(written)
@@ -112,7 +143,7 @@ def publish(
     return {key: len(rows) for key, rows in kept.items() if rows}
 
 
-def _files(tables: Tables, form: Form, canary: str) -> dict[str, bytes]:
+def _files(tables: Tables, form: Form, canary: str, splits: _Splits) -> dict[str, bytes]:
     """Path to bytes: ``data/CONFIGURATION/SPLIT.EXTENSION``."""
     try:
         if form == "aya":
@@ -120,9 +151,7 @@ def _files(tables: Tables, form: Form, canary: str) -> dict[str, bytes]:
             return _lines("prompts", rows)
         if form == "trl":
             (records,) = trl.export(tables).values()
-            splits = {row.id: row.split for row in tables["prompts"]}
-            rows = [(splits.get(r["prompt_id"], "train"), r | {"canary": canary}) for r in records]
-            return _lines("pairs", rows)
+            return _lines("pairs", [(record["split"], record | {"canary": canary}) for record in records])
     except BadValue as bad:
         raise InputError(f"--format {form}: column {bad.column}: {bad.reason}") from bad
     if form == "datasets":
@@ -130,7 +159,7 @@ def _files(tables: Tables, form: Form, canary: str) -> dict[str, bytes]:
     return {
         f"data/{name}/{split}.parquet": _parquet(part, canary)
         for name, found in tables.items()
-        for split, part in _by_split(found).items()
+        for split, part in _by_split(found, splits).items()
     }
 
 
@@ -143,10 +172,10 @@ def _of_aya(prompts: Sequence[Any]) -> Sequence[Any]:
     return prompts
 
 
-def _by_split(rows: Sequence[Any]) -> dict[str, list[Any]]:
+def _by_split(rows: Sequence[Any], splits: _Splits) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for row in rows:
-        found.setdefault(getattr(row, "split", "train"), []).append(row)
+        found.setdefault(splits.of(row), []).append(row)
     return found
 
 
@@ -195,12 +224,12 @@ def _write(files: Mapping[str, bytes], folder: Path, password: bytes | None) -> 
     write_atomic(folder / ARCHIVE, sink.getvalue())
 
 
-def _save_to_disk(tables: Tables, folder: Path, canary: str) -> None:
+def _save_to_disk(tables: Tables, folder: Path, canary: str, splits: _Splits) -> None:
     """A folder for ``datasets.load_from_disk``, one for each table."""
     import datasets
 
     datasets.disable_progress_bars()
     for name, rows in tables.items():
-        parts = {split: datasets.Dataset(_with_canary(part, canary)) for split, part in _by_split(rows).items()}
+        parts = {split: datasets.Dataset(_with_canary(part, canary)) for split, part in _by_split(rows, splits).items()}
         if parts:
             datasets.DatasetDict(parts).save_to_disk(str(folder / name))

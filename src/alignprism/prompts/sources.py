@@ -12,7 +12,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -20,7 +20,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignprism.prompts.csv_records import csv_rows, delimiter_of
+from alignprism.prompts.csv_records import csv_rows, delimiter_of, uneven
 from alignprism.rows import RowError
 
 READ = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".txt")
@@ -47,6 +47,17 @@ class Unreadable:
     row: int
     column: str
     reason: str
+
+
+def set_aside_line(row: Unreadable) -> str:
+    """A line of ``set_aside.jsonl``: file, row, column, reason."""
+    # The name of a file can hold half characters, which UTF-8 has no bytes for.
+    return json.dumps(asdict(row), ensure_ascii=False).encode("utf-8", "replace").decode() + "\n"
+
+
+def told(row: Unreadable) -> str:
+    """Place and reason, for a message."""
+    return f"{row.file}: row {row.row}: {f'column {row.column}: ' if row.column else ''}{row.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,10 +243,7 @@ def _csv(file: SourceFile, lines: io.TextIOWrapper, header: bool) -> Iterator[Re
         elif columns is None:
             yield Record(file.shown, number, {str(place): cell for place, cell in enumerate(cells)})
         elif len(cells) != len(columns):
-            reason = (
-                f"{len(cells)} cells where the header has {len(columns)} (line {line}): check quotes and delimiters"
-            )
-            yield Unreadable(file.shown, number, "", reason)
+            yield Unreadable(file.shown, number, "", uneven(len(cells), len(columns), line))
         else:
             yield Record(file.shown, number, dict(zip(columns, cells, strict=True)))
 

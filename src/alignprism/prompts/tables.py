@@ -19,6 +19,9 @@ TABLES: dict[type[Any], str] = {
 }  # fmt: skip
 """Row type to the name of its file, without ``.parquet``."""
 
+HELD_OUT_PAIRS = "held_out_pairs.parquet"
+"""Pairs of dev and test prompts, apart from ``pairs.parquet``, so that whoever trains on that file learns none of them."""
+
 PIECE = 5000
 
 
@@ -103,8 +106,10 @@ def row_type_of(path: Path) -> type[Any] | None:
     return next((kind for kind in TABLES if kind.__name__ == name), None)
 
 
-def read_folder(folder: Path) -> dict[str, list[Any]]:
+def read_folder(folder: Path, *, held_out: bool = False) -> dict[str, list[Any]]:
     """All tables of an imported folder, by name; empty lists for those it does not have.
+
+    With `held_out` the pairs of dev and test prompts that `data split` wrote apart are among the pairs.
 
     Raises
     ------
@@ -115,6 +120,8 @@ def read_folder(folder: Path) -> dict[str, list[Any]]:
         name: list(read_table(path, kind)) if (path := folder / f"{name}.parquet").is_file() else []
         for kind, name in TABLES.items()
     }
+    if held_out and (folder / HELD_OUT_PAIRS).is_file():
+        found["pairs"] += read_table(folder / HELD_OUT_PAIRS, Pair)
     if not any(found.values()):
         raise RowError(
             f"{folder}: holds none of {', '.join(f'{name}.parquet' for name in TABLES.values())}; "

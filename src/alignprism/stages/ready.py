@@ -16,6 +16,7 @@ from alignprism.construct.pair_inputs import check_pairs, read_pairs, refuse_har
 from alignprism.construct.prefer import Made
 from alignprism.judging.head import prompt_digest
 from alignprism.judging.protocol import HarmJudge
+from alignprism.prompts.held_out import HELD_OUT
 from alignprism.prompts.meaning import embed
 from alignprism.prompts.select import all_prompts
 from alignprism.rows import Pair, Prompt, content_id
@@ -23,7 +24,6 @@ from alignprism.stages.context import Context, tried
 from alignprism.stages.judges import known_to_judges
 from alignprism.study import Study
 
-HELD_OUT = "of a held-out prompt"
 NEAR_HELD_OUT = "near-duplicate of a held-out prompt"
 SPARE = "more than the mixture tries"
 

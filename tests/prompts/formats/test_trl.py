@@ -31,6 +31,8 @@ def test_strings_messages_and_implicit_prompts_say_the_same(made: Any, row: dict
         ({"chosen": [{"role": USER, "content": "x"}]}, "chosen"),
         ({"prompt": [{"role": "system", "content": "s"}, {"role": USER, "content": "x"}]}, "prompt"),
         ({"language": "xx"}, "language"),
+        ({"split": "somewhere"}, "split"),
+        ({"margin": "wide"}, "margin"),
     ],
 )
 def test_what_cannot_be_one_pair_is_set_aside(made: Any, change: dict[str, Any], column: str) -> None:
@@ -47,8 +49,12 @@ def test_pairs_with_all_their_columns_come_back_equal(made: Any, round_trip: Any
             "licence": "CC0-1.0", "redistribute": True, "judge_digest": "d", "comparer": "x", "comparer_digest": "y",
             "ranking": "both", "margin": 0.8, "chosen_source": "m", "chosen_origin": "model", "chosen_digest": "w",
             "chosen_completion": "c1", "chosen_call": "k1", "rejected_origin": "human", "rejected_completion": "c2",
+            "split": "test", "tags": ["synthetic-adversarial", "mild"],
         }
         for n in range(5)
     ]  # fmt: skip
     outcome = made("trl", {"pairs.jsonl": rows})
+    assert {(pair.split, pair.tags) for pair in outcome.tables["pairs"]} == {
+        ("test", ("synthetic-adversarial", "mild"))
+    }
     assert round_trip(outcome, "trl")["pairs"] == outcome.tables["pairs"]

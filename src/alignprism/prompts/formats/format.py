@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from alignprism.errors import shown
 from alignprism.prompts.read import split_of
 from alignprism.prompts.sources import Record, SourceFile
-from alignprism.prompts.values import MAX_CHARACTERS
+from alignprism.prompts.values import MAX_CHARACTERS, BadValue, optional_text
 from alignprism.rows import Completion, Label, Pair, Prompt, Rating, Scope, Split, content_id
 
 AnyRow = Prompt | Completion | Pair | Label | Rating
@@ -86,12 +87,28 @@ class Format:
         return {"licence": options.licence or "unknown", "redistribute": options.redistribute}
 
 
+_SPLITS: dict[str, Split] = {
+    "train": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "test",
+}  # fmt: skip
+
+
 def set_split(published: str | None, seed_id: str) -> Split:
     """The published split under our names, else the one of the seed's hash."""
-    known: dict[str, Split] = {
-        "train": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "test",
-    }  # fmt: skip
-    return known.get((published or "").strip().lower()) or split_of(seed_id)
+    return _SPLITS.get((published or "").strip().lower()) or split_of(seed_id)
+
+
+def named_split(record: Mapping[str, Any]) -> Split | None:
+    """The split that a row names, under our names; None where it names none.
+
+    Raises
+    ------
+    BadValue
+        a word that names no split: whether the row is held out cannot be known.
+    """
+    named = (optional_text(record, "split") or "").strip().lower()
+    if named and named not in _SPLITS:
+        raise BadValue("split", f"{shown(named)}; accepted: {', '.join(_SPLITS)}, or empty")
+    return _SPLITS.get(named)
 
 
 def make_pair(

@@ -1,6 +1,7 @@
 """Own prompts in JSON lines, CSV, TSV, Parquet or Excel, with a column map (``--map text=Prompt,language=Lang``).
 
-``text`` and ``language`` are needed (or --language for all rows); the other columns of a prompt are optional.
+``text`` and ``language`` are needed (or --language for all rows); the other columns of a prompt are optional. A row's own
+``set`` goes before --set.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 from alignprism.prompts.formats.format import Bad, Format, Item, Options, Part
 from alignprism.prompts.read import own_prompt
 from alignprism.prompts.sources import Record
-from alignprism.prompts.values import BadValue
-from alignprism.rows import Prompt
+from alignprism.prompts.values import BadValue, one_of, optional_text
+from alignprism.rows import PROMPT_SETS, Prompt
 
 READ = frozenset(f.name for f in dataclasses.fields(Prompt)) | {"prompt", "response"}
 
@@ -27,9 +28,9 @@ def read(record: Record, part: str, options: Options, prepared: Any) -> Iterator
         mapped[ours] = record.values[theirs]
     if options.language is not None and not mapped.get("language"):
         mapped["language"] = options.language
-    prompt_set = options.prompt_set or "redteam"
     try:
-        made = own_prompt(mapped, prompt_set, None, record.file, options.max_characters)
+        prompt_set = one_of(mapped, "set", PROMPT_SETS) if optional_text(mapped, "set") else options.prompt_set
+        made = own_prompt(mapped, prompt_set or "redteam", None, record.file, options.max_characters)
     except BadValue as bad:
         raise BadValue(options.columns.get(bad.column, bad.column), bad.reason) from bad
     # What the rows say of their licence goes first; the options speak for rows that say nothing.

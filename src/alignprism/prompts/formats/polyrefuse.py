@@ -99,6 +99,7 @@ def _pair(row: dict[str, Any], code: str, options: Options, duplicates: Mapping[
         chosen_score=float(chosen_labels["response_harmful"]),
         rejected_score=float(rejected_labels["response_harmful"]),
         judge="WildGuard, on machine translations (1 = harmful)",
+        tags=(category,) if category else (),
         **FORMAT.rights(options),
     )
     return Item((pair,))

@@ -134,7 +134,7 @@ def _completions(
             id=f"{prompt.id}-pair", prompt=prompt.text, chosen=benign, rejected=toxic, language=prompt.language,
             prompt_id=prompt.id, seed_id=prompt.seed_id, kind="safety", scope=prompt.scope,
             chosen_source="written by people", rejected_source="a model, made to be toxic", rejected_score=share,
-            judge="share of three human raters with toxicity 3 or more", **rights,
+            judge="share of three human raters with toxicity 3 or more", split=prompt.split, tags=prompt.tags, **rights,
         ),
         supplied(id=toxic_id, prompt_id=prompt.id, model="rtp-lx toxic", text=toxic, **rights),
         supplied(id=benign_id, prompt_id=prompt.id, model="rtp-lx benign (human)", text=benign, **rights),

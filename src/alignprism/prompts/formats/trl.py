@@ -6,12 +6,14 @@ Our own pairs are a superset: their other columns are read back where they are t
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from alignprism.prompts.formats.format import Bad, Format, Item, Options, Part, as_scope, make_pair
+from alignprism.errors import shown
+from alignprism.prompts.formats.format import Bad, Format, Item, Options, Part, as_scope, make_pair, named_split
 from alignprism.prompts.sources import Record
-from alignprism.prompts.values import BadValue, check_text, language_code, listed, optional_text, text
+from alignprism.prompts.values import BadValue, check_text, language_code, listed, number, optional_text, text
 from alignprism.rows import content_id
 
 _NUMBERS = ("chosen_score", "rejected_score", "margin")
@@ -61,7 +63,7 @@ def read(record: Record, part: str, options: Options, prepared: Any) -> Iterator
     rights = FORMAT.rights(options)
     if optional_text(row, "licence"):
         rights = {"licence": row["licence"], "redistribute": str(row.get("redistribute")).lower() in ("true", "1")}
-    known = {name: row[name] for name in _NUMBERS if isinstance(row.get(name), int | float)}
+    known: dict[str, Any] = {name: _finite(row, name) for name in _NUMBERS if not _empty(row.get(name))}
     known |= {name: str(row[name]) for name in _WORDS if row.get(name)}
     if row.get("random_side") in ("chosen", "rejected"):
         known["random_side"] = row["random_side"]
@@ -71,9 +73,21 @@ def read(record: Record, part: str, options: Options, prepared: Any) -> Iterator
         seed_id=optional_text(row, "seed_id") or prompt_id,
         kind="safety" if row.get("kind") == "safety" else "general",
         scope=as_scope(optional_text(row, "scope")), categories=listed(row.get("categories"), "categories"),
-        **known, **rights,
+        split=named_split(row) or "train", tags=listed(row.get("tags"), "tags"), **known, **rights,
     )  # fmt: skip
     yield Item((pair,))
+
+
+def _empty(found: Any) -> bool:
+    return found is None or (isinstance(found, str) and not found.strip())
+
+
+def _finite(row: Mapping[str, Any], column: str) -> float:
+    """A score, also as the text that a CSV cell is: one that is not read would let a harmful chosen side pass."""
+    found = number(row, column)
+    if isinstance(row[column], bool) or not math.isfinite(found):
+        raise BadValue(column, f"{shown(row[column])} is not a number; leave it empty where it is not known")
+    return found
 
 
 def export(tables: Mapping[str, Sequence[Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -30,7 +30,7 @@ def read(record: Record, part: str, options: Options, prepared: Any) -> Iterator
     )  # fmt: skip
     common: dict[str, Any] = {
         "id": f"{prompt.id}-pair", "prompt": asked, "language": code, "prompt_id": prompt.id, "seed_id": seed_id,
-        "kind": "general", "judge": "UltraFeedback (GPT-4)", **rights,
+        "kind": "general", "judge": "UltraFeedback (GPT-4)", "split": prompt.split, **rights,
     }  # fmt: skip
     if part == "binarized":
         chosen, rejected = last_answer(row, "chosen", options), last_answer(row, "rejected", options)
