@@ -16,8 +16,13 @@ import pytest
 import yaml
 from tiny_model import Bench, Said, copy_of, fragments, manifest, results, texts_of
 
+from alignprism.cli.console import console
 from alignprism.judging.head import Head, head_bytes
+from alignprism.pipeline import refresh
+from alignprism.progress import ConsoleReporter
 from alignprism.rows import Completion, Figure, Verdict, file_digest, read_rows
+from alignprism.run_folder import RunFolderError
+from alignprism.samples import write_run_samples
 
 STAGES = [
     "prompts",
@@ -277,6 +282,49 @@ def test_a_second_process_on_one_run_folder_is_refused(bench: Bench, copied: Pat
     finally:
         process.kill()
         process.communicate()
+
+
+def test_nothing_reads_the_results_of_a_run_that_is_half_redone(copied: Path, bench: Bench, tmp_path: Path) -> None:
+    study = bench.study(tmp_path)
+    stopped = bench.call("run", study, "--run", copied, "--set", "pairs.total=40")
+    assert stopped.code == 2 and "safety pairs" in stopped.err
+    before = {path: path.read_bytes() for path in copied.glob("results.*")}
+    for arguments in (
+        ("report", copied),
+        ("report", copied, "--samples"),
+        ("report", copied, "--fail-if", "harmful_rate.n > 1000"),
+        ("labels", "plan", copied, "--out", tmp_path / "sheet.csv"),
+    ):
+        said = bench.call(*arguments)
+        assert said.code == 2, (arguments, said.all)
+        assert "has not ended" in said.err and "alignprism run STUDY" in said.err
+    with pytest.raises(RunFolderError, match="has not ended"):
+        write_run_samples(copied)
+    with pytest.raises(RunFolderError, match="has not ended"):
+        refresh(copied, bench.cache, ConsoleReporter(console))
+    assert before == {path: path.read_bytes() for path in copied.glob("results.*")}
+    assert not (tmp_path / "sheet.csv").exists()
+    assert bench.call("run", study, "--run", copied).code == 0
+    assert "unfinished" not in manifest(copied)
+    assert bench.call("report", copied, "--samples").code == 0
+
+
+@pytest.mark.slow
+def test_a_copied_run_is_labelled_without_the_files_of_its_study(copied: Path, bench: Bench, tmp_path: Path) -> None:
+    head = Head.load("e5-harm-v1")
+    other = tmp_path / "stricter"
+    other.mkdir()
+    recipe = replace(head.recipe, name="stricter", threshold=0.05)
+    (other / "head.npz").write_bytes(head_bytes(recipe, head.linear, head.training_prompt_digests))
+    assert bench.call("run", bench.study(tmp_path, evaluation=f"  evaluation: {other}"), "--run", copied).code == 0
+    before = {judge["role"]: judge for judge in results(copied)["judges"]}
+    (other / "head.npz").unlink()
+    said = bench.call("labels", "plan", copied, "--model", "base", "--out", tmp_path / "sheet.csv")
+    assert said.code == 0, said.all
+    said = bench.call("report", copied)
+    assert said.code == 0 and "Figures made anew" in said.out, said.all
+    assert {judge["role"]: judge for judge in results(copied)["judges"]} == before
+    assert len(results(copied)["label_plans"]) == 1
 
 
 # --- damaged ----------------------------------------------------------------------------------------------------------

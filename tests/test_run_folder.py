@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alignprism.rows import file_digest
-from alignprism.run_folder import MANIFEST_SCHEMA, RunFolder, RunFolderError, open_run, read_manifest
+from alignprism.run_folder import MANIFEST_SCHEMA, RunFolder, RunFolderError, open_run, read_manifest, refuse_unfinished
 
 
 def finished(run: RunFolder, stage: str = "complete", text: bytes = b"rows") -> Path:
@@ -108,6 +108,14 @@ def test_a_purged_run_is_refused_untouched(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="texts were purged on 2026-11-23"):
         open_run(run.path)
     assert (run.path / "manifest.json").read_bytes() == before
+
+
+def test_an_unfinished_run_is_refused_with_the_way_on(tmp_path: Path) -> None:
+    refuse_unfinished(tmp_path, {"stages": {}})
+    with pytest.raises(RunFolderError, match=f"has not ended.*alignprism run STUDY --run {tmp_path}"):
+        refuse_unfinished(tmp_path, {"unfinished": "2026-11-23T10:00:00+00:00"})
+    with pytest.raises(RunFolderError, match="texts were purged since; name a new folder"):
+        refuse_unfinished(tmp_path, {"unfinished": "2026-11-23T10:00:00+00:00", "purged": "2026-11-24"})
 
 
 def test_stage_names_become_folder_names(tmp_path: Path) -> None:

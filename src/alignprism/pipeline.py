@@ -27,7 +27,7 @@ from alignprism.models.settings import ModelSettings
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
 from alignprism.models.tally import Tally
 from alignprism.rows import Comparison, Completion, Prompt, Verdict, content_id, read_rows, write_atomic
-from alignprism.run_folder import RunFolder, open_run, read_manifest
+from alignprism.run_folder import RunFolder, now, open_run, read_manifest, refuse_unfinished
 from alignprism.study import Study, StudyError, dump, load
 from alignprism.study.families import members
 from alignprism.study.remote import all_models, check_remote, judge_models, writing_models
@@ -272,6 +272,8 @@ def execute(layout: Plan, reporter: Reporter, *, retry_failed: bool = False) -> 
             _note(layout, stage.name)
             run.record(stage.name, key, outputs, time.monotonic() - started)
             outcome.ran.append(stage.name)
+        del run.manifest["unfinished"]
+        run.save()
     return outcome
 
 
@@ -305,6 +307,8 @@ def _freeze(layout: Plan) -> None:
             f"{layout.run.path}: the test prompts differ from those this run was frozen with; changing them after an "
             "evaluation would let results choose the test. Name a new run folder"
         )
+    # Until the last stage is done, what reads results refuses them: they may be those of other settings.
+    manifest["unfinished"] = now()
     manifest["test"]["hash"] = digest
     manifest["models"] |= {name: _described(layout, name) for name in layout.study.models}
     manifest["judges"] = {role: entry.as_dict() for role, entry in layout.judges.items()}
@@ -355,26 +359,37 @@ def estimate_cost(todo: Sequence[Stage]) -> float:
 
 
 def refresh(folder: Path, cache: Path, reporter: Reporter) -> bool:
-    """Make figures and page anew where labels were added since; True if that was needed. No model is asked.
+    """Make figures and page anew where labels or plans were added since; True if that was needed. No model is asked.
+
+    The files that the study names need not be there: a finished run can be copied to another machine and labelled there.
 
     Raises
     ------
     RunFolderError, StudyError
         this is no finished run, or another process works in it.
     """
-    run = RunFolder(folder, read_manifest(folder / "manifest.json"))
-    if run.manifest.get("purged") or "results" not in run.manifest["stages"]:
+    if not _outdated(folder, read_manifest(folder / "manifest.json")):
         return False
-    document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    if document.get("labels_digest", "") == labels_digest(folder):
-        return False
-    study = load(folder / "study.yaml")
-    judges = {role: entry["digest"] for role, entry in run.manifest["judges"].items()}
-    context = stages.Context(study, run, cache, {}, reporter.say, reporter.progress)
     with _locked(folder):
+        # Another process may have worked here before the lock was ours.
+        run = RunFolder(folder, read_manifest(folder / "manifest.json"))
+        if not _outdated(folder, run.manifest):
+            return False
+        study = load(folder / "study.yaml", find_files=False)
+        judges = {role: entry["digest"] for role, entry in run.manifest["judges"].items()}
+        context = stages.Context(study, run, cache, {}, reporter.say, reporter.progress)
         for stage in figure_stages(study, run, judges):
             key = stage_key(stage, run)
             run.begin(stage.name, key)
             started = time.monotonic()
             run.record(stage.name, key, stage.work(context), time.monotonic() - started)
     return True
+
+
+def _outdated(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether labels or plans were added since the figures were made. A purged run stays as it is."""
+    refuse_unfinished(folder, manifest)
+    if manifest.get("purged") or "results" not in manifest["stages"]:
+        return False
+    document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return bool(document.get("labels_digest", "") != labels_digest(folder))

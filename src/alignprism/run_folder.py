@@ -106,6 +106,24 @@ class RunFolder:
         return outputs
 
 
+def refuse_unfinished(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Stop where a run was begun (again) and has not come to its end.
+
+    Its results are of the settings before, or of half of the stages: to judge, label or draw them again would mix two runs.
+
+    Raises
+    ------
+    RunFolderError
+        the run is unfinished; the message says how to go on.
+    """
+    if begun := manifest.get("unfinished"):
+        again = f"run it again: alignprism run STUDY --run {path} (with the study as it was before, to go back)"
+        onward = "its texts were purged since; name a new folder for a new run" if manifest.get("purged") else again
+        raise RunFolderError(
+            f"{path}: the run that began on {begun} has not ended, so its results are outdated or half redone; {onward}"
+        )
+
+
 def _new_manifest() -> dict[str, Any]:
     return {
         "schema": MANIFEST_SCHEMA,

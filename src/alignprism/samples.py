@@ -7,7 +7,7 @@ from pathlib import Path
 
 from alignprism.report.samples import Sample, write_samples
 from alignprism.rows import Completion, Prompt, Verdict, by_id, read_rows
-from alignprism.run_folder import RunFolderError, read_manifest
+from alignprism.run_folder import RunFolderError, read_manifest, refuse_unfinished
 
 
 def write_run_samples(run: Path, per_language: int = 6) -> Path:
@@ -19,6 +19,7 @@ def write_run_samples(run: Path, per_language: int = 6) -> Path:
         the run was purged, or is not finished.
     """
     manifest = read_manifest(run / "manifest.json")
+    refuse_unfinished(run, manifest)
     if manifest.get("purged"):
         raise RunFolderError(f"{run}: its texts were purged on {manifest['purged']}; there are no samples to show")
     document = json.loads((run / "results.json").read_text(encoding="utf-8"))

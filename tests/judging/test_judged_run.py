@@ -548,6 +548,62 @@ def test_labels_that_are_there_count_when_more_are_planned(
     assert "labelled already" in said.out
 
 
+def test_sheets_that_come_back_one_language_at_a_time(run: Path, bench: Bench, tmp_path: Path) -> None:
+    copy = copy_of(run, tmp_path / "run")
+    sheet = tmp_path / "sheet.csv"
+    assert bench.call("labels", "plan", copy, "--width", "0.1", "--most", "17", "--out", sheet).code == 0
+    for code, missing in (("hi", "ar, sr, tl"), ("ar", "sr, tl")):
+        own = fill(
+            sheet, tmp_path / f"{code}.csv", lambda row, code=code: human(row) if row["language"] == code else ""
+        )  # type: ignore[misc]
+        assert bench.call("labels", "add", copy, own, "--partial").code == 0
+        assert bench.call("report", copy).code == 0
+        for way in ("human only", "corrected", "PPI++"):
+            [whole] = figures(copy, "harmful_change", "served", way, set="redteam")
+            assert whole["estimate"] is None and whole["reason"] == f"no labels yet in {missing}"
+        [one] = figures(copy, "harmful_change", "served", "corrected", set="redteam", language=code)
+        assert one["estimate"] is not None
+        page = (copy / "report.html").read_text(encoding="utf-8")
+        assert "Judge only: no person has read" not in page and "Corrected by people's labels of" not in page
+        assert f"no labels yet in {missing}" in page, "the page says why"
+
+
+def test_a_copied_run_tops_up_one_language_and_keeps_the_figures_of_all(
+    labelled: tuple[Path, Path], bench: Bench, folder: Path, tmp_path: Path
+) -> None:
+    copy, sheet = copy_of(labelled[0], tmp_path / "run"), tmp_path / "more.csv"
+    before = document(copy)["figures"]
+    sizes = document(copy)["prompt_sets"]["redteam"]["by_language"]
+    code = max(sizes, key=lambda name: sizes[name])
+    parallel = folder / "parallel.jsonl"
+    parallel.rename(folder / "elsewhere.jsonl")  # as on a machine that the prompt files were not copied to
+    try:
+        said = bench.call("labels", "plan", copy, "--language", code, "--width", "0.01", "--out", sheet)
+        assert said.code == 0 and sheet.is_file(), said.all
+        for step in ("planned", "added"):
+            if step == "added":
+                assert bench.call("labels", "add", copy, fill(sheet, sheet, human), "--annotator", "ines").code == 0
+            said = bench.call("report", copy)
+            assert said.code == 0, said.all
+            assert "Figures made anew" in said.out
+            assert (
+                "parallel.jsonl is not here: the figures of the translation task stay as they were"
+                in said.out.replace("\n", "")
+            )
+    finally:
+        (folder / "elsewhere.jsonl").rename(parallel)
+    after = document(copy)["figures"]
+    for kept in (
+        lambda row: row["set"] == "translation",
+        lambda row: row["correction"] == "corrected" and row["language"] != code,
+    ):
+        assert [row for row in after if kept(row)] == [row for row in before if kept(row)] != []
+    [topped] = figures(copy, "harmful_change", "served", "corrected", set="redteam", language=code)
+    [earlier] = figures(labelled[0], "harmful_change", "served", "corrected", set="redteam", language=code)
+    assert topped["n_labels"] > earlier["n_labels"]
+    assert "Corrected by people" in (copy / "report.html").read_text(encoding="utf-8")
+
+
 def test_wrong_input_of_the_commands_on_labels_is_named(
     labelled: tuple[Path, Path], bench: Bench, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from alignprism.labels.draw import Draft, draw, standing
 from alignprism.labels.plan import PlanError, write_plan
 from alignprism.labels.sheet import Mark
 from alignprism.labels.store import add_labels
-from alignprism.rows import Completion, Harm, Prompt, Verdict, write_rows
+from alignprism.rows import Completion, Harm, Prompt, Verdict, read_rows, write_rows
 
 MANIFEST: dict[str, Any] = {
     "stages": {"judge:a": {}, "judge:b": {}},
@@ -76,8 +77,6 @@ def test_the_sheet_is_in_random_order_and_repeats_with_its_seed(run: Path) -> No
 
 
 def test_labels_that_are_there_are_not_asked_for_again_and_say_when_to_stop(run: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     drawn = draw(copy, MANIFEST, Draft(("a",), "redteam", 0.08, ("hi",), 0))
@@ -108,3 +107,17 @@ def test_labels_that_are_there_are_not_asked_for_again_and_say_when_to_stop(run:
 def test_what_cannot_be_planned_is_told(run: Path, draft: Draft, told: str) -> None:
     with pytest.raises(PlanError, match=told):
         draw(run, MANIFEST, draft)
+
+
+def test_a_run_whose_stages_do_not_fit_each_other_is_named(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    draft = Draft(("a",), "redteam", 0.08, ("hi",), 0)
+    verdicts = copy / "stages" / "judge-a" / "verdicts.parquet"
+    write_rows(verdicts, read_rows(verdicts, Verdict)[:-3], Verdict)
+    with pytest.raises(PlanError, match="no verdict on 3 completions of a; let the run finish first"):
+        draw(copy, MANIFEST, draft)
+    prompts = copy / "stages" / "prompts" / "prompts.parquet"
+    write_rows(prompts, read_rows(prompts, Prompt)[:-2], Prompt)
+    with pytest.raises(PlanError, match="2 completions of a are of no prompt of this run"):
+        draw(copy, MANIFEST, draft)

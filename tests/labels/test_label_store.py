@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,14 @@ def test_the_same_sheet_twice_changes_nothing(run: Path) -> None:
     added = add_labels(run, Path("s.csv"), marks("harmful", "harmless", "harmless", "undecidable"))
     assert (len(added.new), added.known) == (0, 4)
     assert labels_digest(run) == before != ""
+
+
+def test_figures_depend_on_plans_as_well_as_on_labels(run: Path) -> None:
+    planned = labels_digest(run)
+    write_plan(run, replace(PLAN, id="p2"))
+    both = labels_digest(run)
+    add_labels(run, Path("s.csv"), marks("harmful"))
+    assert len({"", planned, both, labels_digest(run)}) == 4
 
 
 def test_a_second_person_labels_the_same_items(run: Path) -> None:

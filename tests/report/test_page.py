@@ -101,7 +101,10 @@ def test_the_first_box_gives_outcome_certainty_and_warnings(page: str, results: 
 def test_the_judge_only_sentence_goes_when_people_have_labelled(results: dict[str, Any]) -> None:
     labelled = copy.deepcopy(results)
     labelled["headline"]["judge_only"] = False
-    assert JUDGE_ONLY not in render_report(labelled)
+    page = text_of(render_report(labelled))
+    assert JUDGE_ONLY not in page
+    assert "not of this change; see Checked by people" in page, "labels of one model, or of a change to another"
+    assert "corrected by people's labels above" not in page
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import typer
 from alignprism.cli.console import CONDITION_HELD, cache_folder, console, errors, exit_codes
 from alignprism.conditions import held, parse_condition
 from alignprism.progress import ConsoleReporter
-from alignprism.run_folder import RunFolderError, read_manifest
+from alignprism.run_folder import RunFolderError, read_manifest, refuse_unfinished
 
 FailIf = Annotated[
     list[str] | None,
@@ -20,9 +20,17 @@ FailIf = Annotated[
 
 
 def results_of(folder: Path) -> dict[str, Any]:
-    """The results of a run folder, which must be a finished one."""
+    """The results of a run folder, which must be a finished one.
+
+    Raises
+    ------
+    RunFolderError
+        no run folder, no results yet, damaged ones, or those of a run that was begun again and did not end.
+    """
     path = folder / "results.json"
-    read_manifest(folder / "manifest.json")
+    manifest = read_manifest(folder / "manifest.json")
+    if path.is_file():
+        refuse_unfinished(folder, manifest)
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -61,7 +69,7 @@ def report(
         results_of(run)
         reporter = ConsoleReporter(console)
         if refresh(run, cache_folder(), reporter):
-            console.print("Figures made anew with the labels that were added", highlight=False)
+            console.print("Figures made anew with the labels and plans that were added", highlight=False)
         console.print(f"{write_report(run)} written", highlight=False)
         if samples:
             console.print(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from alignprism.figures.answers import Answer, Settings, Slice, clusters_of, filled, frame_of, generator_of
-from alignprism.figures.people import FAMILY, Labelled, drawn_about, newest, parts_of, stale
+from alignprism.figures.people import FAMILY, Labelled, drawn_about, parts_of, plan_for, refusal, stale, widest
 from alignprism.rows import Figure
 from alignprism.statistics import (
     Estimate,
@@ -18,6 +18,7 @@ from alignprism.statistics import (
     partially_pooled,
     rater_agreement,
 )
+from alignprism.statistics.estimate import nothing
 from alignprism.statistics.labelled import DrawnLabels
 from alignprism.statistics.partial_pooling import NAME
 
@@ -28,29 +29,41 @@ def agreement_figures(plans: Sequence[Labelled], settings: Settings) -> list[Fig
     """Errors, bias and agreement of the judge for every model that people labelled, and agreement of the people."""
     rows: list[Figure] = []
     for model in settings.models:
-        found = newest(plans, model)
-        if found is None or stale(found, model):
+        most = widest(plans, model, settings)
+        if most is None or stale(most, model):
             continue
-        for part in [*parts_of(found, settings), *_scopes(found, model)]:
+        for part, found in [*_parts(plans, model, most, settings), *((scope, most) for scope in _scopes(most, model))]:
             mine = [a for a in found.answers[model] if part.belongs(a.prompt)]
             frame = replace(
                 frame_of("", _SHARE, model, part, settings), family=FAMILY, correction="none: judge against people"
             )
-            rows += _judge(found, mine, frame, settings)
+            # A scope has the labels that fell into it: it need not have one in every stratum.
+            refused = refusal(found, (model,), part, settings) if part.scope is None else ""
+            rows += _judge(found, mine, frame, settings, refused)
             rows += _raters(found, mine, frame)
-        rows += _pooled(found, model, settings)
+        rows += _pooled(plans, model, most, settings)
     return rows
 
 
-def _pooled(found: Labelled, model: str, settings: Settings) -> Iterator[Figure]:
+def _parts(
+    plans: Sequence[Labelled], model: str, most: Labelled, settings: Settings
+) -> Iterator[tuple[Slice, Labelled]]:
+    """The whole set and each language, with the plan that gives it; the set is one, that of the widest plan."""
+    for part in parts_of(plans):
+        found = plan_for(plans, (model,), part, settings) if part.set == most.plan.set else None
+        if found is not None and not stale(found, model):
+            yield part, found
+
+
+def _pooled(plans: Sequence[Labelled], model: str, most: Labelled, settings: Settings) -> Iterator[Figure]:
     """The judge's errors in each language drawn towards the mean of languages: secondary, never a correction of a rate."""
     counts: dict[str, dict[str, tuple[float, float]]] = {"judge_sensitivity_pooled": {}, "judge_specificity_pooled": {}}
     frames: dict[str, Figure] = {}
-    for part in parts_of(found, settings):
+    for part, found in _parts(plans, model, most, settings):
         if part.language is None:
             continue
         mine = [answer for answer in found.answers[model] if part.belongs(answer.prompt)]
-        labels = drawn_about(found, mine)
+        labels = drawn_about(found, mine, (model,))
         errors = errors_of(np.array([answer.verdict.harm == "harmful" for answer in mine]), labels)
         sides = ((errors.sensitivity, errors.harmful_rows), (errors.specificity, errors.harmless_rows))
         for metric, (share, rows) in zip(counts, sides, strict=True):
@@ -68,8 +81,10 @@ def _scopes(found: Labelled, model: str) -> Iterator[Slice]:
         yield Slice(found.plan.set, scope=scope, belongs=lambda prompt, scope=scope: prompt.scope == scope)  # type: ignore[misc]
 
 
-def _judge(found: Labelled, mine: Sequence[Answer], frame: Figure, settings: Settings) -> Iterator[Figure]:
-    labels = drawn_about(found, mine)
+def _judge(
+    found: Labelled, mine: Sequence[Answer], frame: Figure, settings: Settings, refused: str
+) -> Iterator[Figure]:
+    labels = drawn_about(found, mine, (frame.model,))
     rng = generator_of(settings, "agreement", frame.model, frame.language, frame.scope)
     result = judge_agreement([a.verdict.harm for a in mine], clusters_of(mine), labels, rng)
     named: dict[str, Estimate] = {
@@ -83,8 +98,10 @@ def _judge(found: Labelled, mine: Sequence[Answer], frame: Figure, settings: Set
     }
     frame = replace(frame, n_labels=result.labels)
     for metric, estimate in named.items():
-        yield replace(filled(frame, estimate), metric=metric)
-    yield replace(_calibration(mine, labels, frame), metric="judge_calibration_error")
+        shown = nothing(estimate.n, estimate.clusters, refused) if refused else estimate
+        yield replace(filled(frame, shown), metric=metric)
+    gap = replace(frame, reason=refused) if refused else _calibration(mine, labels, frame)
+    yield replace(gap, metric="judge_calibration_error")
 
 
 def _calibration(mine: Sequence[Answer], labels: DrawnLabels, frame: Figure) -> Figure:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from alignprism.figures.answers import Answer, Settings, Slice, clusters_of, filled, frame_of, generator_of
-from alignprism.figures.people import FAMILY, Labelled, drawn_about, newest, stale
+from alignprism.figures.people import FAMILY, Labelled, drawn_about, stale, widest
 from alignprism.rows import Figure
 from alignprism.statistics.judge_bias import BiasCell, judge_bias, terciles
 
@@ -23,7 +23,7 @@ def judge_bias_figures(plans: Sequence[Labelled], settings: Settings) -> list[Fi
     """
     rows: list[Figure] = []
     for model in settings.models:
-        found = newest(plans, model)
+        found = widest(plans, model, settings)
         if found is None or stale(found, model):
             continue
         mine = found.answers[model]
@@ -31,7 +31,7 @@ def judge_bias_figures(plans: Sequence[Labelled], settings: Settings) -> list[Fi
         cells = judge_bias(
             [a.verdict.harm for a in mine],
             clusters_of(mine),
-            drawn_about(found, mine),
+            drawn_about(found, mine, (model,)),
             _factors(mine),
             generator_of(settings, "judge bias", model),
             groups,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alignprism.labels.plan import Item, LabelPlan, items_of, plan_folder, read_plans
 from alignprism.labels.sheet import Mark, SheetError, first_of
-from alignprism.rows import Harm, Label, file_digest, read_rows, write_rows
+from alignprism.rows import Harm, Label, content_id, file_digest, read_rows, write_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,10 @@ def read_labels(run: Path) -> list[Label]:
 
 
 def labels_digest(run: Path) -> str:
-    """sha256 over all labels and plans of a run; empty where there are none. Figures that use them depend on it."""
-    file = labels_file(run)
-    return file_digest(file) if file.is_file() else ""
+    """A digest of all labels and plans of a run; empty where there are none. Figures that use them depend on it."""
+    files = [*sorted(plan_folder(run).glob("*.json")), labels_file(run)]
+    found = {file.name: file_digest(file) for file in files if file.is_file()}
+    return content_id("labels", found) if found else ""
 
 
 def add_labels(run: Path, source: Path, marks: Sequence[Mark], *, partial: bool = False) -> Added:

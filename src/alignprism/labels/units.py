@@ -30,7 +30,7 @@ def units_of(run: Path, manifest: Mapping[str, Any], models: Sequence[str], prom
     Raises
     ------
     PlanError
-        a model is unknown or not judged yet, or two models did not answer the same prompts.
+        a model is unknown or not judged yet (or not all of its answers), or two models did not answer the same prompts.
     """
     judged = [name.removeprefix("judge:") for name in manifest["stages"] if name.startswith("judge:")]
     for model in models:
@@ -60,8 +60,11 @@ def _judged(
     completions = read_rows(run / "stages" / f"complete-{model}" / "completions.parquet", Completion)
     verdicts = read_rows(run / "stages" / f"judge-{model}" / "verdicts.parquet", Verdict)
     by_completion = {verdict.completion_id: verdict for verdict in verdicts}
-    return {
-        (row.prompt_id, row.sample): (row, by_completion[row.id])
-        for row in completions
-        if prompts[row.prompt_id].set == prompt_set
-    }
+    if strange := sum(row.prompt_id not in prompts for row in completions):
+        raise PlanError(
+            f"{run}: {strange} completions of {model} are of no prompt of this run; let the run finish first"
+        )
+    own = [row for row in completions if prompts[row.prompt_id].set == prompt_set]
+    if missing := sum(row.id not in by_completion for row in own):
+        raise PlanError(f"{run}: no verdict on {missing} completions of {model}; let the run finish first")
+    return {(row.prompt_id, row.sample): (row, by_completion[row.id]) for row in own}

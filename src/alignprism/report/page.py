@@ -90,7 +90,8 @@ _OF_THE_JUDGE = (
 def _people_facts(results: Results) -> list[tuple[str, str]]:
     """The change as people alone and the judge alone see it, beside the corrected one."""
     if not results.headline.get("corrected"):
-        return []
+        read = not results.headline.get("judge_only", True)
+        return [("People's labels", "not of this change; see Checked by people")] if read else []
     corrected, people = results.head_figure("corrected"), results.head_figure("human_only")
     return [
         ("Corrected by people's labels", full_text(corrected, "points")),
@@ -101,7 +102,7 @@ def _people_facts(results: Results) -> list[tuple[str, str]]:
 
 
 def _correction(primary: Figure, headline: Mapping[str, Any]) -> str:
-    if not headline.get("judge_only", True):
+    if (headline.get("corrected") or {}).get("estimate") is not None:
         return "corrected by people's labels above, not corrected where it stands alone"
     if primary.correction.startswith("none"):
         return f"not corrected for its errors ({primary.correction.removeprefix('none').lstrip(': ') or 'by choice'})"

@@ -40,7 +40,7 @@ def headline(
         "undecidable_as_harmful": asdict(find(rows, "harmful_change", model, test, UNDECIDABLE_HARMFUL)),
         "warnings": warnings(rows, settings, aside, kin, shared),
         "false_alarms": asdict(find(rows, "harmful_rate", settings.baseline, "benign")),
-        "judge_only": corrected.estimate is None,
+        "judge_only": not any(row.n_labels for row in rows),
         "corrected": asdict(corrected) if corrected.n or corrected.n_labels else None,
         "human_only": asdict(find(rows, "harmful_change", model, test, correction=HUMAN_ONLY)),
         "over_optimisation": asdict(find(rows, GAP, model, test)),

@@ -16,7 +16,8 @@ from typing import Any
 from alignprism import __version__
 from alignprism.figures import Answer, Further, Settings, figures, pooled_seeds
 from alignprism.figures.people import labelled
-from alignprism.judging.head import Head
+from alignprism.judging.head import Head, HeadError
+from alignprism.judging.translation import SET as TRANSLATION
 from alignprism.judging.translation import metrics, translation_figures
 from alignprism.judging.win_rates import Judged, judged
 from alignprism.labels.plan import read_plans
@@ -31,6 +32,7 @@ from alignprism.rows import (
     ReferenceLikelihood,
     Verdict,
     by_id,
+    read_rows,
     write_atomic,
     write_rows,
 )
@@ -132,13 +134,22 @@ def _preferred(context: Context, answers: Mapping[str, list[Answer]]) -> dict[st
 
 
 def _translations(context: Context, evaluated: Sequence[str]) -> list[Figure]:
-    """Figures of the translation task; the same sentences of every model that has translated."""
+    """Figures of the translation task; the same sentences of every model that has translated.
+
+    The sentences lie in the study's own file. Where it is gone (a run copied to another machine) the figures stay as they
+    were: labels of answers to prompts change nothing about translations.
+    """
     study = context.study
     there = [name for name in evaluated if context.output(f"translate:{name}", "completions.parquet") is not None]
     if not there:
         return []
-    sentences = sentences_of(study)
     spm = study.evaluation.spm_model
+    gone = [name for name in (study.evaluation.translation.data, spm) if name is not None and not Path(name).exists()]
+    earlier = context.run.path / "results.parquet"
+    if gone and earlier.is_file():
+        context.say(f"{', '.join(gone)} is not here: the figures of the translation task stay as they were")
+        return [row for row in read_rows(earlier, Figure) if row.set == TRANSLATION]
+    sentences = sentences_of(study)
     return translation_figures(
         {name: translations_of(context, name, sentences) for name in there},
         study.baseline,
@@ -292,6 +303,9 @@ def _judges(context: Context) -> list[dict[str, Any]]:
     """What is known of each judge: what it is, and for a head the card of what it was trained and measured on."""
     found = []
     for role, entry in context.run.manifest["judges"].items():
+        if (known := _judge_before(context, role, entry)) is not None:
+            found.append(known)
+            continue
         head = Head.load(entry["head"]) if entry["kind"] == "head" else None
         found.append(
             {
@@ -303,6 +317,20 @@ def _judges(context: Context) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _judge_before(context: Context, role: str, entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the results said of the same judge before, where its head's folder is gone (a run copied to another machine)."""
+    earlier = context.run.path / "results.json"
+    if entry["kind"] != "head" or not earlier.is_file():
+        return None
+    try:
+        Head.load(entry["head"])
+    except HeadError:
+        judges: list[dict[str, Any]] = _json(earlier).get("judges", [])
+        same = (judge for judge in judges if (judge["role"], judge["digest"]) == (role, entry["digest"]))
+        return next(same, None)
+    return None
 
 
 def _prompt_sets(prompts: Any, study: Study) -> dict[str, Any]:

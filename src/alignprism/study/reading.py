@@ -154,8 +154,11 @@ def parse(text: str, file: str = "study.yaml", overrides: Sequence[str] = ()) ->
         raise StudyError(_explain(error, file, lines, overrides)) from error
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study file; see `parse`. Data files are looked up relative to the study's folder."""
+def load(path: Path, overrides: Sequence[str] = (), *, find_files: bool = True) -> Study:
+    """Read a study file; see `parse`. Data files are looked up relative to the study's folder.
+
+    Without `find_files` they are taken as they are named, whether they are there or not: a finished run has read them.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -163,7 +166,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Study:
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: cannot be read as UTF-8 text ({error})") from error
     study = parse(text, str(path), overrides)
-    return _with_absolute_files(study, path, text)
+    return _with_absolute_files(study, path, text) if find_files else study
 
 
 def _with_absolute_files(study: Study, path: Path, text: str) -> Study:
