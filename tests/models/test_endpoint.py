@@ -6,11 +6,13 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import asker
@@ -330,6 +332,100 @@ def test_an_interrupted_caller_gets_what_was_in_flight_into_the_store(tmp_path: 
         assert 20 <= len(asked) < 500
         assert len(store) == len(asked)  # all that was paid for is kept
         assert "in flight" in said[0]
+
+
+def interrupted_after(seconds: float, engine: EndpointEngine, requests: list[Request]) -> None:
+    """Ctrl-C while the main thread waits for answers."""
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(engine.complete(requests, SHORT))
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def test_what_a_stop_gives_up_counts_for_the_next_cap_and_is_asked_again(tmp_path: Path) -> None:
+    path, port = tmp_path / "c.sqlite", str(closed_port())
+    price = Price(input=1000.0, output=1000.0)
+    with loopback.running("--delay", "2", "--port", port) as url:
+        settings = settings_of(url, connections=8, price=price)
+        with CallStore(path) as store:
+            budget = Budget(100.0, store.spent())
+            engine = EndpointEngine(settings, "m", store=store, budget=budget, grace_seconds=0.2)
+            with engine:
+                interrupted_after(0.5, engine, prompts(20))
+    with CallStore(path) as store:
+        assert store.spent() == pytest.approx(budget.spent)
+        reasons = Counter((status, reason) for _, status, reason, *_ in store.index())
+        assert reasons == {("failed", "interrupted"): 8}  # those in flight; the others were never asked
+        before = store.spent()
+    with loopback.running("--port", port) as url:
+        outcomes = ask(path, settings, prompts(20))
+    assert all(isinstance(o, Answer) for o in outcomes)
+    with CallStore(path) as store:
+        assert store.spent() == pytest.approx(before + 20 * (12 + 5) * 1000.0 / 1e6)
+
+
+def test_what_waits_for_its_next_try_at_a_stop_counts_too(tmp_path: Path) -> None:
+    """Requests without a reply may have been charged; a stop comes while some sleep before they are sent again."""
+    path = tmp_path / "c.sqlite"
+    with loopback.running("--faults") as url:
+        settings = settings_of(url, timeout_seconds=0.2, attempts=100, price=Price(output=1000.0))
+        with CallStore(path) as store:
+            budget = Budget(100.0)
+            with EndpointEngine(settings, "m", store=store, budget=budget, grace_seconds=0.0) as engine:
+                interrupted_after(2.0, engine, prompts(100))
+    with CallStore(path) as store:
+        assert store.spent() == pytest.approx(budget.spent)
+        assert "interrupted" in {reason for _, _, reason, *_ in store.index()}
+
+
+def test_a_run_that_is_stopped_twice_forgets_nothing_either(tmp_path: Path) -> None:
+    """The second Ctrl-C ends the wait for what is in flight."""
+    path = tmp_path / "c.sqlite"
+    with loopback.running("--delay", "1") as url, CallStore(path) as store:
+        settings = settings_of(url, connections=4, price=Price(output=1000.0))
+        budget = Budget(100.0)
+        with EndpointEngine(settings, "m", store=store, budget=budget) as engine:
+            main = threading.main_thread().ident
+            assert main is not None
+            again = threading.Timer(0.6, signal.pthread_kill, (main, signal.SIGINT))
+            again.start()
+            interrupted_after(0.3, engine, prompts(20))
+    with CallStore(path) as store:
+        assert budget.spent == pytest.approx(4 * 8 * 1000.0 / 1e6)
+        assert store.spent() == pytest.approx(budget.spent)
+
+
+class FailsBesideTheCaller(CallStore):
+    """A real store whose file can no longer be read in the thread that asks."""
+
+    def failures(self, keys: Sequence[str]) -> dict[str, Call]:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+
+def test_a_store_that_cannot_be_read_ends_the_run_with_its_error(tmp_path: Path) -> None:
+    ended: list[BaseException] = []
+
+    def run(url: str) -> None:
+        with (
+            FailsBesideTheCaller(tmp_path / "c.sqlite") as store,
+            EndpointEngine(settings_of(url), "m", store=store) as e,
+        ):
+            try:
+                list(e.complete(prompts(3), SHORT))
+            except sqlite3.DatabaseError as error:
+                ended.append(error)
+
+    with loopback.running() as url:
+        asking = threading.Thread(target=run, args=(url,), daemon=True)
+        asking.start()
+        asking.join(30)  # it once waited for ever
+    assert [str(error) for error in ended] == ["database disk image is malformed"]
 
 
 @pytest.mark.slow

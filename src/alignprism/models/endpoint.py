@@ -31,7 +31,7 @@ from alignprism.models.wire import Item
 
 _CHUNK = 500  # requests that are looked up in the store at once
 _WINDOW = 4000  # requests between the two threads
-_DRAIN_SECONDS = 10.0
+_GRACE_SECONDS = 10.0
 
 Result = TypeVar("Result")
 
@@ -40,6 +40,8 @@ class EndpointEngine:
     """A model behind an endpoint. A context manager: on entry the endpoint is probed, on exit its connections close.
 
     `keys` are values by the names of environment variables. `say` is given lines for people; `tally` counts what was done.
+    Whoever stops early waits `grace_seconds` for the answers in flight; what is given up then is stored as ``interrupted``
+    with what it may have cost, and asked again by the next run.
 
     Raises (on entry)
     -----------------
@@ -59,8 +61,10 @@ class EndpointEngine:
         budget: Budget | None = None,
         say: Say = lambda _: None,
         tally: Tally | None = None,
+        grace_seconds: float = _GRACE_SECONDS,
     ) -> None:
         self.name = name
+        self.grace_seconds = grace_seconds
         self.settings = settings
         self.store = store
         self.tally = tally or Tally()
@@ -116,6 +120,9 @@ class EndpointEngine:
 
     def close(self) -> None:
         """Close the connections and end the thread."""
+        if self._asker is not None:
+            self._in_loop(self._asker.close())
+            self._asker = None
         if self._session is not None:
             self._in_loop(self._session.close())
             self._session = None
@@ -248,12 +255,13 @@ class _Run:
     def _stop(self, asker: Asker) -> None:
         """Ask nothing more; what is in flight has been paid for and is waited for, but not for ever."""
         engine = self.engine
-        stopping = asyncio.run_coroutine_threadsafe(asker.stop(self._came, _DRAIN_SECONDS), engine._loop)
+        grace = engine.grace_seconds
+        stopping = asyncio.run_coroutine_threadsafe(asker.stop(self._came, grace), engine._loop)
         if asker.in_flight:
-            engine._say(f"Stopping: up to {_DRAIN_SECONDS:.0f} s for {asker.in_flight} answers in flight.")
+            engine._say(f"Stopping: up to {grace:.0f} s for {asker.in_flight} answers in flight.")
         began = time.monotonic()
         try:
-            stopping.result(_DRAIN_SECONDS + 5.0)
+            stopping.result(grace + 5.0)
         except TimeoutError:
             engine._say(f"Not waited for longer than {time.monotonic() - began:.0f} s.")
 
