@@ -6,7 +6,7 @@ It prints its port and ends with its standard input. The answer to a prompt is `
 request is noted in the log, one line of prompt hash and status, before the answer leaves. With ``--faults`` seven kinds of
 requests (by hash, 10 % each) meet: 429, 500, no reply, a cut reply, invalid JSON, empty text and another model's name;
 ``--heal N`` lets try number N + 1 of such a request succeed. ``--throttle N`` answers 429 while more than N are in flight,
-``--quota N`` after N different requests, with an hour to wait.
+``--quota N`` after N different requests, with an hour to wait. ``--only 502`` answers everything with that status.
 Prompts that contain ``[filter]``, ``[long]`` or ``[refusal]`` meet a content filter, a context limit, a refusal field.
 
 A bare asyncio protocol, because a web framework would be slower than the client that it is to measure.
@@ -40,6 +40,8 @@ class Server:
     def reply(self, path: str, head: str, body: bytes) -> tuple[int, bytes, str, str]:
         """Status, body, extra header lines, and the fault (or "")."""
         model = self.options.model
+        if self.options.only:
+            return self.options.only, b"<html>Bad Gateway</html>", "", ""
         if self.options.key and f"authorization: bearer {self.options.key}" not in head.lower():
             return 401, b'{"error": {"code": "invalid_api_key"}}', "", ""
         if path.endswith("/models"):
@@ -166,6 +168,7 @@ async def main() -> None:
     parser.add_argument("--key", default="")
     parser.add_argument("--throttle", type=int, default=0)
     parser.add_argument("--quota", type=int, default=0)
+    parser.add_argument("--only", type=int, default=0)
     parser.add_argument("--port", type=int, default=0)
     server = Server(parser.parse_args())
     loop = asyncio.get_running_loop()

@@ -180,6 +180,50 @@ def test_an_address_that_dies_costs_no_answers(tmp_path: Path) -> None:
     assert len(some) + len(rest) == 400
 
 
+def test_a_replica_that_is_down_at_the_start_stops_nothing_and_changes_no_identity(tmp_path: Path) -> None:
+    ports, said = (str(closed_port()), str(closed_port())), list[str]()
+    settings = settings_of(*(f"http://127.0.0.1:{port}/v1" for port in ports))
+    with CallStore(tmp_path / "c.sqlite") as store:
+        with (
+            loopback.running("--port", ports[0]),
+            loopback.running("--port", ports[1]),
+            EndpointEngine(settings, "m", store=store) as engine,
+        ):
+            digest = engine.digest
+        for up, down in (ports, ports[::-1]):
+            with loopback.running("--port", up), EndpointEngine(settings, "m", store=store, say=said.append) as engine:
+                assert engine.digest == digest
+                assert all(isinstance(o, Answer) for o in engine.complete(prompts(30), SHORT))
+            assert f"no answer from 127.0.0.1:{down}" in said.pop()
+
+
+def test_a_replica_that_comes_back_takes_part_if_it_serves_the_same(tmp_path: Path) -> None:
+    late, said = str(closed_port()), list[str]()
+    for root, takes_part in (("/weights/tiny", True), ("/weights/other", False)):
+        log, store_path = tmp_path / f"{takes_part}", tmp_path / f"{takes_part}.sqlite"
+        with loopback.running("--delay", "0.1") as up, CallStore(store_path) as store:
+            settings = settings_of(f"http://127.0.0.1:{late}/v1", up, connections=2)
+            with (
+                EndpointEngine(settings, "m", store=store, say=said.append) as engine,
+                loopback.running("--port", late, "--root", root, "--log", str(log)),
+            ):
+                outcomes = list(engine.complete(prompts(80), SHORT))
+        assert all(isinstance(o, Answer) for o in outcomes)
+        assert bool(log.read_text()) == takes_part
+    assert "serve different models" in said[-1] and "left out" in said[-1]
+
+
+@pytest.mark.parametrize("trouble", [["--only", "502"], ["--only", "429"], ["--delay", "9"]])
+def test_what_is_stored_can_be_read_while_a_gateway_gives_errors_or_nothing(trouble: list[str], tmp_path: Path) -> None:
+    port, said = str(closed_port()), list[str]()
+    with loopback.running("--port", port) as url:
+        first = ask(tmp_path / "c.sqlite", settings_of(url), prompts(20))
+    with loopback.running("--port", port, *trouble):
+        settings = settings_of(url, timeout_seconds=0.3)
+        assert ask(tmp_path / "c.sqlite", settings, prompts(20), say=said.append) == first
+    assert "Stored answers of tiny are used" in said[0]
+
+
 def test_a_provider_that_throttles_gets_less_at_once_and_every_row_is_answered(tmp_path: Path) -> None:
     with loopback.running("--throttle", "8", "--delay", "0.02") as url:
         settings = settings_of(url, attempts=12)

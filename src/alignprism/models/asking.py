@@ -6,7 +6,7 @@ import asyncio
 import queue
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,6 +78,7 @@ class Asker:
         self._sending: set[asyncio.Task[Any]] = set()
         self._read_again: dict[str, Call] = {}
         self._delivery: dict[int, tuple[Came, list[tuple[Item, Call]]]] = {}
+        self._beside: set[asyncio.Task[None]] = set()
 
     @property
     def in_flight(self) -> int:
@@ -137,10 +138,24 @@ class Asker:
     async def close(self) -> None:
         """Give up all that is still open; what it may have cost is stored."""
         self._waiting.clear()
-        tasks = list(self._open)
+        tasks = [*self._open, *self._beside]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- addresses ---------------------------------------------------------------------------------------------------
+
+    def beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the calls, until it ends or the asker is closed."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    def join(self, url: str) -> None:
+        """From now on this address is asked as well."""
+        self._wire.addresses.add(url)
+
+    # --- tasks -------------------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
         # Who waits for another's call takes no room: it may wait for one that is not started yet.

@@ -15,11 +15,13 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from alignprism.errors import Failure, InputError
 from alignprism.models import probe
+from alignprism.models.addresses import FIRST_REST_SECONDS, LONGEST_REST_SECONDS
 from alignprism.models.asking import Asker
 from alignprism.models.cost import Budget
 from alignprism.models.protocol import Decoding, Outcome, Progress, Request
@@ -48,7 +50,7 @@ class EndpointEngine:
     InputError
         no value for ``api_key_env``; a cap without a price; the server does not know the model or refuses the key.
     Failure
-        no server answers, and the store does not know from before what it served.
+        no server answers at any address, and the store does not know from before what it served.
     """
 
     def __init__(
@@ -105,7 +107,8 @@ class EndpointEngine:
                 known = probe.remembered([self.store.served_before(u, self.settings.model) for u in self.settings.urls])
                 if known is None:
                     raise
-                self._say(f"{error} Stored answers of {known.served} are used; nothing new can be asked.")
+                end = "" if str(error).endswith("?") else "."
+                self._say(f"{error}{end} Stored answers of {known.served} are used; nothing new can be asked.")
                 self._probed = known
             self._digest = self._probed.digest(self.settings)
         except BaseException:
@@ -146,6 +149,11 @@ class EndpointEngine:
         for record in probe.records(self.settings, probed):
             self.store.remember_served(record)
         self._up = True
+        if probed.absent:
+            places = ", ".join(urlsplit(url).netloc for url in probed.absent)
+            self._say(
+                f"model {self.name!r}: no answer from {places}; the other addresses are used until it comes back."
+            )
         return probed
 
     def _ready(self) -> Asker:
@@ -159,11 +167,31 @@ class EndpointEngine:
                     f"model {self.name!r}: the endpoint served {self.served} before and serves {probed.served} now; "
                     "run the same command again, and it begins with the model that is there"
                 )
+            self._probed = probed
         if self._asker is None:
             self._asker = Asker(
                 self.settings, self._probed, self.digest, self.store, self._session, self._budget, self.tally
             )
+            for url in self._probed.absent:
+                late = self._join_later(self._asker, self._session, self._probed, url)
+                self._loop.call_soon_threadsafe(self._asker.beside, late)
         return self._asker
+
+    async def _join_later(self, asker: Asker, session: aiohttp.ClientSession, probed: probe.Probed, url: str) -> None:
+        """Ask an address that did not answer at the start until it does; it takes part if it serves what the others do."""
+        rest = FIRST_REST_SECONDS
+        while True:
+            await asyncio.sleep(rest)
+            try:
+                await probe.probe_absent(session, self.settings, self.name, url, probed)
+            except probe.Unreachable:
+                rest = min(LONGEST_REST_SECONDS, 2.0 * rest)
+            except (InputError, Failure) as error:
+                self._say(f"{error}. It is left out of this run.")
+                return
+            else:
+                asker.join(url)
+                return
 
     def _in_loop(self, work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

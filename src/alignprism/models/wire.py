@@ -67,7 +67,7 @@ class Wire:
         self._urls = {(u, plain): _url(u, plain) for u in settings.urls for plain in (True, False)}
         self._turned_away: Attempt | None = None
         self._turned_away_until = 0.0
-        self.addresses = Addresses(settings.urls)
+        self.addresses = Addresses([url for url in settings.urls if url not in probed.absent])
 
     def no_use(self) -> Attempt | None:
         """Why nobody is asked now: the provider has just said that it answers nothing for longer than a run waits."""
