@@ -293,6 +293,45 @@ def test_identity_follows_weights_and_address_unless_the_user_names_the_weights(
     assert len(set(digests)) == 4
 
 
+@pytest.mark.parametrize("gateway", [False, True])
+def test_a_server_that_is_started_again_costs_no_answers_and_no_attempts(gateway: bool, tmp_path: Path) -> None:
+    """Calls have two attempts here; the server is away for longer than two tries take."""
+    port, said = str(closed_port()), list[str]()
+    url = f"http://127.0.0.1:{port}/v1"
+    settings = settings_of(url, connections=8, patience_seconds=30.0)
+    with CallStore(tmp_path / "c.sqlite") as store:
+        with loopback.running("--port", port, "--delay", "0.05"):
+            engine = EndpointEngine(settings, "m", store=store, say=said.append).__enter__()
+            outcomes = iter(engine.complete(prompts(200), SHORT))
+            some = [next(outcomes) for _ in range(20)]
+        if gateway:
+            with loopback.running("--port", port, "--only", "503"):
+                time.sleep(2.5)
+        else:
+            time.sleep(2.5)
+        with loopback.running("--port", port):
+            rest = list(outcomes)
+        engine.close()
+    assert len(some) + len(rest) == 200
+    assert all(isinstance(o, Answer) for o in [*some, *rest])
+    assert [line for line in said if "no server answers" in line]
+
+
+def test_a_server_that_stays_away_fails_the_rest_once_patience_has_ended(tmp_path: Path) -> None:
+    with CallStore(tmp_path / "c.sqlite") as store:
+        with loopback.running("--delay", "0.05") as url:
+            settings = settings_of(url, connections=8, patience_seconds=1.0)
+            engine = EndpointEngine(settings, "m", store=store).__enter__()
+            outcomes = iter(engine.complete(prompts(200), SHORT))
+            some = [next(outcomes) for _ in range(20)]
+        began = time.monotonic()
+        rest = list(outcomes)
+        engine.close()
+    assert len(some) + len(rest) == 200
+    assert {o.reason for o in rest if isinstance(o, Failed)} == {"connection"}
+    assert time.monotonic() - began < 30.0
+
+
 def test_what_is_stored_can_be_read_when_the_server_is_gone_and_nothing_else_can_be_asked(tmp_path: Path) -> None:
     with loopback.running() as url:
         first = ask(tmp_path / "c.sqlite", settings_of(url), prompts(20))

@@ -34,6 +34,11 @@ class Addresses:
         """One more address takes part."""
         self.all.append(Address(url))
 
+    @property
+    def none_answers(self) -> bool:
+        """Whether every address has failed since it last answered."""
+        return all(address.failures for address in self.all)
+
     def pick(self, now: float, avoid: Address | None = None) -> Address:
         """The least busy address that answers; `avoid` (it has just failed) only if there is no other.
 

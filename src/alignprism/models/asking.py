@@ -20,7 +20,7 @@ from alignprism.models.probe import Probed
 from alignprism.models.protocol import Decoding
 from alignprism.models.settings import EndpointSettings
 from alignprism.models.store import Call, CallStore, Purpose
-from alignprism.models.tally import Tally
+from alignprism.models.tally import Say, Tally
 from alignprism.models.wire import Attempt, Item, Wire, answer_length
 
 _OPEN_PER_CONNECTION = 8  # calls that wait for their next try hold no connection, but they hold memory
@@ -42,10 +42,16 @@ class _Caller:
 
 @dataclass(slots=True)
 class _Paid:
-    """What one item has cost so far, in dollars, and in how many tries."""
+    """What one item has cost so far, in dollars, and in how many tries; ``spared`` of them do not count as such."""
 
     attempts: int = 0
     cost: float = 0.0
+    spared: int = 0
+
+    @property
+    def tries(self) -> int:
+        """Tries that somebody was there for, or that nobody waited with."""
+        return self.attempts - self.spared
 
 
 class Asker:
@@ -60,6 +66,7 @@ class Asker:
         session: aiohttp.ClientSession,
         budget: Budget | None,
         tally: Tally,
+        say: Say = lambda _: None,
     ) -> None:
         self._settings = settings
         self._probed = probed
@@ -67,7 +74,11 @@ class Asker:
         self._store = store
         self._budget = budget
         self._tally = tally
-        self._gate = Gate(settings.connections, settings.requests_per_minute, settings.tokens_per_minute)
+        self._say = say
+        self._told = 0.0  # when the outage began that people were told of last
+        self._gate = Gate(
+            settings.connections, settings.requests_per_minute, settings.tokens_per_minute, settings.patience_seconds
+        )
         self._wire = Wire(settings, probed, session, self._gate)
         self._most_open = _OPEN_PER_CONNECTION * settings.connections
         self._waiting: deque[tuple[_Caller, Item]] = deque()
@@ -249,16 +260,32 @@ class Asker:
             address, attempt = await self._try(item, body, tokens, worst, paid, address)
             if attempt.answer is not None:
                 return self._success(item, attempt, attempt.answer, paid)
+            if attempt.away and self._gate.waits_for_a_server and (attempt.wait or 0.0) <= LONGEST_WAIT_SECONDS:
+                # Tried again when it is its turn at the gate, which lets one go at a time until somebody answers.
+                self._waits_for_a_server(caller)
+                paid.spared += 1
+                continue
             if (
                 not attempt.again
-                or paid.attempts >= self._settings.attempts
+                or paid.tries >= self._settings.attempts
                 or (attempt.wait or 0.0) > LONGEST_WAIT_SECONDS
             ):
                 return self._failure(item, attempt, paid)
             if caller.stopped:
                 raise asyncio.CancelledError
             self._tally.retries += 1
-            await asyncio.sleep(retry_delay(paid.attempts, attempt.wait))
+            await asyncio.sleep(retry_delay(paid.tries, attempt.wait))
+
+    def _waits_for_a_server(self, caller: _Caller) -> None:
+        if caller.stopped:
+            raise asyncio.CancelledError
+        self._tally.retries += 1
+        since = self._gate.outage.since
+        if since is not None and since != self._told:
+            self._told = since
+            self._say(
+                f"model {caller.name!r}: no server answers; waiting for one, up to {self._settings.patience_seconds:.0f} s."
+            )
 
     async def _afford(self, worst: float) -> bool:
         """Reserve what a try may cost; waits while what is in flight may leave room."""

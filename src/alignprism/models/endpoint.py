@@ -170,7 +170,7 @@ class EndpointEngine:
             self._probed = probed
         if self._asker is None:
             self._asker = Asker(
-                self.settings, self._probed, self.digest, self.store, self._session, self._budget, self.tally
+                self.settings, self._probed, self.digest, self.store, self._session, self._budget, self.tally, self._say
             )
             for url in self._probed.absent:
                 late = self._join_later(self._asker, self._session, self._probed, url)
