@@ -7,7 +7,8 @@ request is noted in the log, one line of prompt hash and status, before the answ
 requests (by hash, 10 % each) meet: 429, 500, no reply, a cut reply, invalid JSON, empty text and another model's name;
 ``--heal N`` lets try number N + 1 of such a request succeed. ``--throttle N`` answers 429 while more than N are in flight,
 ``--quota N`` after N different requests, with an hour to wait. ``--only 502`` answers everything with that status.
-Prompts that contain ``[filter]``, ``[long]`` or ``[refusal]`` meet a content filter, a context limit, a refusal field.
+Prompts that contain ``[filter]``, ``[long]``, ``[away]`` or ``[refusal]`` meet a content filter, a context limit, a 503, a
+refusal field.
 
 A bare asyncio protocol, because a web framework would be slower than the client that it is to measure.
 """
@@ -74,6 +75,8 @@ class Server:
             return 200, b'{"choices": [{"message": {"content": "half an ans', "", fault
         if b"[filter]" in body:
             return 400, b'{"error": {"code": "content_filter", "message": "no"}}', "", ""
+        if b"[away]" in body:
+            return 503, b"<html>Service Unavailable</html>", "", ""
         if b"[long]" in body:
             return 400, b'{"error": {"code": 400, "message": "the maximum context length is 4096 tokens"}}', "", ""
         text = "" if fault == "empty" else f"answer to {name}"

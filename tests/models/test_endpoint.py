@@ -332,6 +332,19 @@ def test_a_server_that_stays_away_fails_the_rest_once_patience_has_ended(tmp_pat
     assert time.monotonic() - began < 30.0
 
 
+def test_a_request_that_its_server_never_survives_is_not_sent_for_ever(tmp_path: Path) -> None:
+    """Others are answered in between, so that no outage lasts."""
+    asked = [Request("bad", "[away] x"), *prompts(150)]
+    with loopback.running("--delay", "0.05") as url, CallStore(tmp_path / "c.sqlite") as store:
+        settings = settings_of(url, connections=2, patience_seconds=0.5)
+        with EndpointEngine(settings, "m", store=store) as engine:
+            outcomes = list(engine.complete(asked, SHORT))
+    ended = [outcome.request_id for outcome in outcomes].index("bad")
+    bad = outcomes.pop(ended)
+    assert isinstance(bad, Failed) and bad.reason == "server error" and ended < 150
+    assert all(isinstance(o, Answer) for o in outcomes)
+
+
 def test_what_is_stored_can_be_read_when_the_server_is_gone_and_nothing_else_can_be_asked(tmp_path: Path) -> None:
     with loopback.running() as url:
         first = ask(tmp_path / "c.sqlite", settings_of(url), prompts(20))

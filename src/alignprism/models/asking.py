@@ -25,6 +25,7 @@ from alignprism.models.wire import Attempt, Item, Wire, answer_length
 
 _OPEN_PER_CONNECTION = 8  # calls that wait for their next try hold no connection, but they hold memory
 _BUDGET_POLL_SECONDS = 0.05
+_TOLD_AFTER_SECONDS = 1.0  # a stray 503 between answers is no news
 
 
 Came = queue.SimpleQueue[list[tuple[Item, Call]] | BaseException]
@@ -42,11 +43,15 @@ class _Caller:
 
 @dataclass(slots=True)
 class _Paid:
-    """What one item has cost so far, in dollars, and in how many tries; ``spared`` of them do not count as such."""
+    """What one item has cost so far, in dollars, and in how many tries; ``spared`` of them do not count as such.
+
+    ``spared_since`` is when the first of these was made.
+    """
 
     attempts: int = 0
     cost: float = 0.0
     spared: int = 0
+    spared_since: float | None = None
 
     @property
     def tries(self) -> int:
@@ -260,10 +265,9 @@ class Asker:
             address, attempt = await self._try(item, body, tokens, worst, paid, address)
             if attempt.answer is not None:
                 return self._success(item, attempt, attempt.answer, paid)
-            if attempt.away and self._gate.waits_for_a_server and (attempt.wait or 0.0) <= LONGEST_WAIT_SECONDS:
-                # Tried again when it is its turn at the gate, which lets one go at a time until somebody answers.
+            if self._spare(attempt, paid):
                 self._waits_for_a_server(caller)
-                paid.spared += 1
+                await asyncio.sleep(retry_delay(1, attempt.wait))
                 continue
             if (
                 not attempt.again
@@ -276,12 +280,27 @@ class Asker:
             self._tally.retries += 1
             await asyncio.sleep(retry_delay(paid.tries, attempt.wait))
 
+    def _spare(self, attempt: Attempt, paid: _Paid) -> bool:
+        """Whether a try does not count, because no server was there and one is waited for.
+
+        An item is spared no longer than patience lasts: one that brings its server down each time, while others are
+        answered in between, would be sent for ever.
+        """
+        now = time.monotonic()
+        since = now if paid.spared_since is None else paid.spared_since
+        too_long = (attempt.wait or 0.0) > LONGEST_WAIT_SECONDS or now - since >= self._settings.patience_seconds
+        if not attempt.away or too_long or not self._gate.waits_for_a_server:
+            return False
+        paid.spared_since = since
+        paid.spared += 1
+        return True
+
     def _waits_for_a_server(self, caller: _Caller) -> None:
         if caller.stopped:
             raise asyncio.CancelledError
         self._tally.retries += 1
         since = self._gate.outage.since
-        if since is not None and since != self._told:
+        if since is not None and since != self._told and time.monotonic() - since > _TOLD_AFTER_SECONDS:
             self._told = since
             self._say(
                 f"model {caller.name!r}: no server answers; waiting for one, up to {self._settings.patience_seconds:.0f} s."
