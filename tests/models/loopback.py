@@ -6,8 +6,9 @@ It prints its port and ends with its standard input. The answer to a prompt is `
 request is noted in the log, one line of prompt hash and status, before the answer leaves. With ``--faults`` seven kinds of
 requests (by hash, 10 % each) meet: 429, 500, no reply, a cut reply, invalid JSON, empty text and another model's name;
 ``--heal N`` lets try number N + 1 of such a request succeed. ``--throttle N`` answers 429 while more than N are in flight,
-``--quota N`` after N different requests, with an hour to wait.
-Prompts that contain ``[filter]``, ``[long]`` or ``[refusal]`` meet a content filter, a context limit, a refusal field.
+``--quota N`` after N different requests, with an hour to wait. ``--only 502`` answers everything with that status.
+Prompts that contain ``[filter]``, ``[long]``, ``[away]`` or ``[refusal]`` meet a content filter, a context limit, a 503, a
+refusal field.
 
 A bare asyncio protocol, because a web framework would be slower than the client that it is to measure.
 """
@@ -40,6 +41,8 @@ class Server:
     def reply(self, path: str, head: str, body: bytes) -> tuple[int, bytes, str, str]:
         """Status, body, extra header lines, and the fault (or "")."""
         model = self.options.model
+        if self.options.only:
+            return self.options.only, b"<html>Bad Gateway</html>", "", ""
         if self.options.key and f"authorization: bearer {self.options.key}" not in head.lower():
             return 401, b'{"error": {"code": "invalid_api_key"}}', "", ""
         if path.endswith("/models"):
@@ -72,6 +75,8 @@ class Server:
             return 200, b'{"choices": [{"message": {"content": "half an ans', "", fault
         if b"[filter]" in body:
             return 400, b'{"error": {"code": "content_filter", "message": "no"}}', "", ""
+        if b"[away]" in body:
+            return 503, b"<html>Service Unavailable</html>", "", ""
         if b"[long]" in body:
             return 400, b'{"error": {"code": 400, "message": "the maximum context length is 4096 tokens"}}', "", ""
         text = "" if fault == "empty" else f"answer to {name}"
@@ -166,6 +171,7 @@ async def main() -> None:
     parser.add_argument("--key", default="")
     parser.add_argument("--throttle", type=int, default=0)
     parser.add_argument("--quota", type=int, default=0)
+    parser.add_argument("--only", type=int, default=0)
     parser.add_argument("--port", type=int, default=0)
     server = Server(parser.parse_args())
     loop = asyncio.get_running_loop()

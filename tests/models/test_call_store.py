@@ -133,6 +133,28 @@ def test_a_transaction_that_fails_is_told_to_all_who_wait_and_the_store_goes_on(
         assert asyncio.run(store.put(_call("c"))).key == "c"
 
 
+def test_an_error_of_any_kind_is_told_and_the_store_goes_on(tmp_path: Path) -> None:
+    async def both(store: CallStore) -> Call:
+        with pytest.raises(
+            UnicodeEncodeError
+        ):  # half of a surrogate pair: no SQLite error; the caller once waited for ever
+            await asyncio.wait_for(store.put(_call("a", "\ud800")), 10)
+        return await asyncio.wait_for(store.put(_call("b")), 10)
+
+    with CallStore(tmp_path / "c.sqlite") as store:
+        assert asyncio.run(both(store)).key == "b"
+        assert set(store.get_many(["a", "b"])) == {"b"}
+
+
+def test_what_nobody_waits_for_is_on_disk_when_the_store_is_closed(tmp_path: Path) -> None:
+    with CallStore(tmp_path / "c.sqlite") as store:
+        store.put_soon(_call("a", status="failed", error="interrupted", cost=2.0), [Purpose("a", "judge", "m", "r", 0)])
+    with CallStore(tmp_path / "c.sqlite") as store:
+        assert store.spent() == 2.0
+        assert store.failures(["a"])["a"].error == "interrupted"
+        assert [purpose.request_id for purpose in store.purposes()] == ["r"]
+
+
 def test_failures_add_up_and_give_way(tmp_path: Path) -> None:
     failed = _call("a", "", status="failed", error="timeout", attempts=3, cost=0.25, detail="no reply")
     with CallStore(tmp_path / "calls.sqlite") as store:

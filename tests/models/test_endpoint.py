@@ -6,11 +6,13 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import asker
@@ -178,6 +180,50 @@ def test_an_address_that_dies_costs_no_answers(tmp_path: Path) -> None:
     assert len(some) + len(rest) == 400
 
 
+def test_a_replica_that_is_down_at_the_start_stops_nothing_and_changes_no_identity(tmp_path: Path) -> None:
+    ports, said = (str(closed_port()), str(closed_port())), list[str]()
+    settings = settings_of(*(f"http://127.0.0.1:{port}/v1" for port in ports))
+    with CallStore(tmp_path / "c.sqlite") as store:
+        with (
+            loopback.running("--port", ports[0]),
+            loopback.running("--port", ports[1]),
+            EndpointEngine(settings, "m", store=store) as engine,
+        ):
+            digest = engine.digest
+        for up, down in (ports, ports[::-1]):
+            with loopback.running("--port", up), EndpointEngine(settings, "m", store=store, say=said.append) as engine:
+                assert engine.digest == digest
+                assert all(isinstance(o, Answer) for o in engine.complete(prompts(30), SHORT))
+            assert f"no answer from 127.0.0.1:{down}" in said.pop()
+
+
+def test_a_replica_that_comes_back_takes_part_if_it_serves_the_same(tmp_path: Path) -> None:
+    late, said = str(closed_port()), list[str]()
+    for root, takes_part in (("/weights/tiny", True), ("/weights/other", False)):
+        log, store_path = tmp_path / f"{takes_part}", tmp_path / f"{takes_part}.sqlite"
+        with loopback.running("--delay", "0.1") as up, CallStore(store_path) as store:
+            settings = settings_of(f"http://127.0.0.1:{late}/v1", up, connections=2)
+            with (
+                EndpointEngine(settings, "m", store=store, say=said.append) as engine,
+                loopback.running("--port", late, "--root", root, "--log", str(log)),
+            ):
+                outcomes = list(engine.complete(prompts(80), SHORT))
+        assert all(isinstance(o, Answer) for o in outcomes)
+        assert bool(log.read_text()) == takes_part
+    assert "serve different models" in said[-1] and "left out" in said[-1]
+
+
+@pytest.mark.parametrize("trouble", [["--only", "502"], ["--only", "429"], ["--delay", "9"]])
+def test_what_is_stored_can_be_read_while_a_gateway_gives_errors_or_nothing(trouble: list[str], tmp_path: Path) -> None:
+    port, said = str(closed_port()), list[str]()
+    with loopback.running("--port", port) as url:
+        first = ask(tmp_path / "c.sqlite", settings_of(url), prompts(20))
+    with loopback.running("--port", port, *trouble):
+        settings = settings_of(url, timeout_seconds=0.3)
+        assert ask(tmp_path / "c.sqlite", settings, prompts(20), say=said.append) == first
+    assert "Stored answers of tiny are used" in said[0]
+
+
 def test_a_provider_that_throttles_gets_less_at_once_and_every_row_is_answered(tmp_path: Path) -> None:
     with loopback.running("--throttle", "8", "--delay", "0.02") as url:
         settings = settings_of(url, attempts=12)
@@ -245,6 +291,58 @@ def test_identity_follows_weights_and_address_unless_the_user_names_the_weights(
                 digests.append(engine.digest)
     assert digests[2] == digests[3]  # other ports, the same weights by the user's word
     assert len(set(digests)) == 4
+
+
+@pytest.mark.parametrize("gateway", [False, True])
+def test_a_server_that_is_started_again_costs_no_answers_and_no_attempts(gateway: bool, tmp_path: Path) -> None:
+    """Calls have two attempts here; the server is away for longer than two tries take."""
+    port, said = str(closed_port()), list[str]()
+    url = f"http://127.0.0.1:{port}/v1"
+    settings = settings_of(url, connections=8, patience_seconds=30.0)
+    with CallStore(tmp_path / "c.sqlite") as store:
+        with loopback.running("--port", port, "--delay", "0.05"):
+            engine = EndpointEngine(settings, "m", store=store, say=said.append).__enter__()
+            outcomes = iter(engine.complete(prompts(200), SHORT))
+            some = [next(outcomes) for _ in range(20)]
+        if gateway:
+            with loopback.running("--port", port, "--only", "503"):
+                time.sleep(2.5)
+        else:
+            time.sleep(2.5)
+        with loopback.running("--port", port):
+            rest = list(outcomes)
+        engine.close()
+    assert len(some) + len(rest) == 200
+    assert all(isinstance(o, Answer) for o in [*some, *rest])
+    assert [line for line in said if "no server answers" in line]
+
+
+def test_a_server_that_stays_away_fails_the_rest_once_patience_has_ended(tmp_path: Path) -> None:
+    with CallStore(tmp_path / "c.sqlite") as store:
+        with loopback.running("--delay", "0.05") as url:
+            settings = settings_of(url, connections=8, patience_seconds=1.0)
+            engine = EndpointEngine(settings, "m", store=store).__enter__()
+            outcomes = iter(engine.complete(prompts(200), SHORT))
+            some = [next(outcomes) for _ in range(20)]
+        began = time.monotonic()
+        rest = list(outcomes)
+        engine.close()
+    assert len(some) + len(rest) == 200
+    assert {o.reason for o in rest if isinstance(o, Failed)} == {"connection"}
+    assert time.monotonic() - began < 30.0
+
+
+def test_a_request_that_its_server_never_survives_is_not_sent_for_ever(tmp_path: Path) -> None:
+    """Others are answered in between, so that no outage lasts."""
+    asked = [Request("bad", "[away] x"), *prompts(150)]
+    with loopback.running("--delay", "0.05") as url, CallStore(tmp_path / "c.sqlite") as store:
+        settings = settings_of(url, connections=2, patience_seconds=0.5)
+        with EndpointEngine(settings, "m", store=store) as engine:
+            outcomes = list(engine.complete(asked, SHORT))
+    ended = [outcome.request_id for outcome in outcomes].index("bad")
+    bad = outcomes.pop(ended)
+    assert isinstance(bad, Failed) and bad.reason == "server error" and ended < 150
+    assert all(isinstance(o, Answer) for o in outcomes)
 
 
 def test_what_is_stored_can_be_read_when_the_server_is_gone_and_nothing_else_can_be_asked(tmp_path: Path) -> None:
@@ -330,6 +428,100 @@ def test_an_interrupted_caller_gets_what_was_in_flight_into_the_store(tmp_path: 
         assert 20 <= len(asked) < 500
         assert len(store) == len(asked)  # all that was paid for is kept
         assert "in flight" in said[0]
+
+
+def interrupted_after(seconds: float, engine: EndpointEngine, requests: list[Request]) -> None:
+    """Ctrl-C while the main thread waits for answers."""
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(engine.complete(requests, SHORT))
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def test_what_a_stop_gives_up_counts_for_the_next_cap_and_is_asked_again(tmp_path: Path) -> None:
+    path, port = tmp_path / "c.sqlite", str(closed_port())
+    price = Price(input=1000.0, output=1000.0)
+    with loopback.running("--delay", "2", "--port", port) as url:
+        settings = settings_of(url, connections=8, price=price)
+        with CallStore(path) as store:
+            budget = Budget(100.0, store.spent())
+            engine = EndpointEngine(settings, "m", store=store, budget=budget, grace_seconds=0.2)
+            with engine:
+                interrupted_after(0.5, engine, prompts(20))
+    with CallStore(path) as store:
+        assert store.spent() == pytest.approx(budget.spent)
+        reasons = Counter((status, reason) for _, status, reason, *_ in store.index())
+        assert reasons == {("failed", "interrupted"): 8}  # those in flight; the others were never asked
+        before = store.spent()
+    with loopback.running("--port", port) as url:
+        outcomes = ask(path, settings, prompts(20))
+    assert all(isinstance(o, Answer) for o in outcomes)
+    with CallStore(path) as store:
+        assert store.spent() == pytest.approx(before + 20 * (12 + 5) * 1000.0 / 1e6)
+
+
+def test_what_waits_for_its_next_try_at_a_stop_counts_too(tmp_path: Path) -> None:
+    """Requests without a reply may have been charged; a stop comes while some sleep before they are sent again."""
+    path = tmp_path / "c.sqlite"
+    with loopback.running("--faults") as url:
+        settings = settings_of(url, timeout_seconds=0.2, attempts=100, price=Price(output=1000.0))
+        with CallStore(path) as store:
+            budget = Budget(100.0)
+            with EndpointEngine(settings, "m", store=store, budget=budget, grace_seconds=0.0) as engine:
+                interrupted_after(2.0, engine, prompts(100))
+    with CallStore(path) as store:
+        assert store.spent() == pytest.approx(budget.spent)
+        assert "interrupted" in {reason for _, _, reason, *_ in store.index()}
+
+
+def test_a_run_that_is_stopped_twice_forgets_nothing_either(tmp_path: Path) -> None:
+    """The second Ctrl-C ends the wait for what is in flight."""
+    path = tmp_path / "c.sqlite"
+    with loopback.running("--delay", "1") as url, CallStore(path) as store:
+        settings = settings_of(url, connections=4, price=Price(output=1000.0))
+        budget = Budget(100.0)
+        with EndpointEngine(settings, "m", store=store, budget=budget) as engine:
+            main = threading.main_thread().ident
+            assert main is not None
+            again = threading.Timer(0.6, signal.pthread_kill, (main, signal.SIGINT))
+            again.start()
+            interrupted_after(0.3, engine, prompts(20))
+    with CallStore(path) as store:
+        assert budget.spent == pytest.approx(4 * 8 * 1000.0 / 1e6)
+        assert store.spent() == pytest.approx(budget.spent)
+
+
+class FailsBesideTheCaller(CallStore):
+    """A real store whose file can no longer be read in the thread that asks."""
+
+    def failures(self, keys: Sequence[str]) -> dict[str, Call]:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+
+def test_a_store_that_cannot_be_read_ends_the_run_with_its_error(tmp_path: Path) -> None:
+    ended: list[BaseException] = []
+
+    def run(url: str) -> None:
+        with (
+            FailsBesideTheCaller(tmp_path / "c.sqlite") as store,
+            EndpointEngine(settings_of(url), "m", store=store) as e,
+        ):
+            try:
+                list(e.complete(prompts(3), SHORT))
+            except sqlite3.DatabaseError as error:
+                ended.append(error)
+
+    with loopback.running() as url:
+        asking = threading.Thread(target=run, args=(url,), daemon=True)
+        asking.start()
+        asking.join(30)  # it once waited for ever
+    assert [str(error) for error in ended] == ["database disk image is malformed"]
 
 
 @pytest.mark.slow

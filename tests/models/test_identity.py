@@ -53,6 +53,38 @@ def test_where_a_model_came_from_does_not_count(tiny_llama: Path, copy: Path) ->
     assert weights_digest(copy) == weights_digest(tiny_llama)
 
 
+def _with_ends(folder: Path, *ends: int) -> Path:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": list(ends)}))
+    return folder
+
+
+def test_an_end_that_only_the_generation_configuration_names_counts(
+    tiny_llama: Path, copy: Path, tmp_path: Path
+) -> None:
+    """Such as GLM-4's ``<|user|>``. One that is an end already leaves the digest as it was before these counted."""
+    index = tmp_path / "digests.json"
+    before = weights_digest(tiny_llama)
+    assert weights_digest(_with_ends(copy, 1)) == before
+    assert weights_digest(_with_ends(copy, 1, 7), index=index) != before
+    assert weights_digest(copy, index=index) == weights_digest(copy) != weights_digest(_with_ends(copy, 1, 8))
+    (copy / "generation_config.json").unlink()  # transformers takes config.json's then
+    assert weights_digest(copy) == before
+
+
+def test_an_end_that_the_chat_template_writes_does_not_count_twice(tiny_gemma: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_gemma, tmp_path / "turns"))
+    (copy / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}<end_of_turn>{% endfor %}")
+    before = weights_digest(_with_ends(copy, 1))
+    assert weights_digest(_with_ends(copy, 1, 4)) == before  # 4 is <end_of_turn>
+    assert weights_digest(_with_ends(copy, 1, 4, 9)) != before
+
+
+def test_the_ends_of_a_translation_model_are_no_chats(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text()) | {"is_encoder_decoder": True}
+    (copy / "config.json").write_text(json.dumps(config))
+    assert weights_digest(_with_ends(copy, 1, 7)) == weights_digest(_with_ends(copy, 1))
+
+
 def test_an_adapter_counts(tiny_llama: Path, adapter: Path) -> None:
     assert weights_digest(tiny_llama, adapter) != weights_digest(tiny_llama)
 

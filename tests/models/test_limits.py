@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignprism.models.limits import Bucket, Concurrency, Gate, retry_after_seconds, retry_delay
+from alignprism.models.limits import Bucket, Concurrency, Gate, Outage, retry_after_seconds, retry_delay
 
 
 def _clean_rounds(state: Concurrency, rounds: int, now: float) -> list[int]:
@@ -84,6 +84,33 @@ def test_tokens_are_paid_off_and_given_back() -> None:
     assert bucket.wait(0.0, 100.0) == pytest.approx(10.0)
     bucket.take(0.0, -500.0)
     assert bucket.wait(0.0, 100.0) == pytest.approx(5.0)
+
+
+def test_too_many_requests_without_a_time_pauses_longer_each_time_until_an_answer_comes() -> None:
+    state = Concurrency(64)
+    assert [state.throttled(0.0), state.throttled(0.2)] == [0.5, pytest.approx(0.3)]  # the same pause
+    assert [state.throttled(now) for now in (0.6, 2.0, 5.0)] == [1.0, 2.0, 4.0]
+    assert state.throttled(5.1, retry_after=7.0) == 7.0
+    assert [state.throttled(100.0 * n) for n in range(1, 6)] == [8.0, 16.0, 30.0, 30.0, 30.0]
+    state.succeeded(700.0)
+    assert state.throttled(701.0) == 0.5
+
+
+def test_in_an_outage_one_scout_goes_at_a_time_and_patience_ends() -> None:
+    state = Outage(patience=20.0)
+    assert (state.wait(0.0), state.bearable(0.0)) == (0.0, False)
+    state.begins(0.0)
+    state.begins(0.4)  # found out by another that was in flight
+    now, gone = 0.0, []
+    while state.bearable(now) and now < 100.0:
+        now += state.wait(now)
+        gone.append(now)
+        state.scout(now)
+    assert gone == [0.5, 1.5, 3.5, 7.5, 15.5, 25.5]
+    assert state.wait(26.0) == 0.0  # nobody is held back any more
+    state.ends()
+    state.begins(30.0)  # a new outage has a patience of its own
+    assert (state.wait(30.0), state.bearable(49.0), state.bearable(50.0)) == (0.5, True, False)
 
 
 def test_delays_double_jitter_fully_and_never_come_before_retry_after() -> None:

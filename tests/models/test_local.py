@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +61,19 @@ def test_a_plain_prompt_is_continued_as_it_stands(engine: LocalEngine) -> None:
 
 def _until_end(ids: list[int]) -> list[int]:
     return ids[: ids.index(1)] if 1 in ids else ids  # 1 is <eos>
+
+
+def test_the_generation_configuration_may_name_more_ends(engine: LocalEngine, tiny_gemma: Path, tmp_path: Path) -> None:
+    """GLM-4's models end an answer with the next turn's opening, which only generation_config.json says."""
+    end = engine.tokenizer.eos_token_id
+    prompt = template.prompt_ids(engine.tokenizer, "Name a river.")
+    ids = _until_end(_greedy(engine, prompt, 12))
+    folder = Path(shutil.copytree(tiny_gemma, tmp_path / "copy"))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [end, ids[3]]}))
+    (answer,) = _answers(tiny.engine(folder), [Request("r", "Name a river.")])
+    assert answer.text == template.decode(engine.tokenizer, ids[: ids.index(ids[3])])
+    assert not answer.truncated
+    assert template.end_of_turn_id(tiny.engine(folder).tokenizer) == end  # what training teaches
 
 
 # --- stop strings ----------------------------------------------------------------------------------------------------

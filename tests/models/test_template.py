@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignprism.models import template
+from alignprism.models.protocol import Message
 
 WITH_TURNS = template.with_chat_template(tiny.tiny_tokenizer(turns=True))
 PLAIN = template.with_chat_template(tiny.tiny_tokenizer(turns=False))
@@ -64,3 +65,49 @@ def test_gemma_gets_exactly_one_bos(gemma_folder: Path) -> None:
 def test_without_a_template_the_error_says_what_to_call() -> None:
     with pytest.raises(template.TemplateError, match="with_chat_template"):
         template.render(tiny.tiny_tokenizer(turns=True), "Hi")
+
+
+PARTS = "{% for m in messages %}{% for c in m.content %}{% if c.type == 'text' %}{{ c.text }}{% endif %}{% endfor %}{% endfor %}"
+"""As Llama Guard 3 1B and Llama Guard 4 write them: a plain text has no parts, and is dropped in silence."""
+
+
+def with_template(text: str) -> PreTrainedTokenizerBase:
+    tokenizer = tiny.tiny_tokenizer(turns=True)
+    tokenizer.chat_template = text
+    return tokenizer
+
+
+def test_a_template_that_wants_a_list_of_parts_gets_one() -> None:
+    tokenizer = template.with_chat_template(with_template(PARTS))
+    turns = [Message("user", "Hi there. "), Message("assistant", "Hello")]
+    assert template.render(tokenizer, turns) == "Hi there. Hello"
+    assert template.stop_ids(tokenizer) == {tokenizer.eos_token_id}  # it once ended in a ValueError
+
+
+def test_the_form_of_content_is_found_anew_for_another_template() -> None:
+    tokenizer = with_template(PARTS)
+    assert template.render(tokenizer, "Hi") == "Hi"
+    tokenizer.chat_template = "{% for m in messages %}{{ '[' + m.content + ']' }}{% endfor %}"
+    assert template.render(tokenizer, "Hi") == "[Hi]"
+
+
+def test_a_template_that_only_classifies_an_answer_may_want_one() -> None:
+    wants_both = (
+        "{% if messages|length != 2 %}{{ raise_exception('two turns') }}{% endif %}"
+        "{% for m in messages %}{% for c in m.content %}{{ c.text }}{% endfor %}{% endfor %}"
+    )
+    tokenizer = template.with_chat_template(with_template(wants_both))
+    assert template.render(tokenizer, [Message("user", "a"), Message("assistant", "b")]) == "ab"
+    with pytest.raises(template.TemplateError, match="refuses the turns user"):
+        template.render(tokenizer, "Hi")
+
+
+def test_a_template_that_drops_every_text_is_refused_when_it_is_loaded() -> None:
+    with pytest.raises(template.TemplateError, match=r"leaves out the text of a user's turn.*chat_template\.jinja"):
+        template.with_chat_template(with_template("{% for m in messages %}<{{ m.role }}>{% endfor %}"))
+
+
+def test_a_template_that_drops_the_assistants_text_says_so() -> None:
+    only_users = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+    with pytest.raises(template.TemplateError, match="leaves out the text of the assistant's turn"):
+        template.end_of_turn_id(with_template(only_users))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-_FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 2.0, 60.0
+FIRST_REST_SECONDS, LONGEST_REST_SECONDS = 2.0, 60.0
 
 
 @dataclass(slots=True)
@@ -30,6 +30,15 @@ class Addresses:
     def __init__(self, urls: Sequence[str]) -> None:
         self.all = [Address(url) for url in urls]
 
+    def add(self, url: str) -> None:
+        """One more address takes part."""
+        self.all.append(Address(url))
+
+    @property
+    def none_answers(self) -> bool:
+        """Whether every address has failed since it last answered."""
+        return all(address.failures for address in self.all)
+
     def pick(self, now: float, avoid: Address | None = None) -> Address:
         """The least busy address that answers; `avoid` (it has just failed) only if there is no other.
 
@@ -47,7 +56,7 @@ class Addresses:
         if address.rest_until > now:  # the same failure, seen by another request that was in flight
             return
         address.failures += 1
-        rest = min(_LONGEST_REST_SECONDS, _FIRST_REST_SECONDS * 2.0 ** (address.failures - 1))
+        rest = min(LONGEST_REST_SECONDS, FIRST_REST_SECONDS * 2.0 ** (address.failures - 1))
         address.rest_until = now + rest
 
     @staticmethod

@@ -6,7 +6,7 @@ import asyncio
 import queue
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,11 +20,12 @@ from alignprism.models.probe import Probed
 from alignprism.models.protocol import Decoding
 from alignprism.models.settings import EndpointSettings
 from alignprism.models.store import Call, CallStore, Purpose
-from alignprism.models.tally import Tally
+from alignprism.models.tally import Say, Tally
 from alignprism.models.wire import Attempt, Item, Wire, answer_length
 
 _OPEN_PER_CONNECTION = 8  # calls that wait for their next try hold no connection, but they hold memory
 _BUDGET_POLL_SECONDS = 0.05
+_TOLD_AFTER_SECONDS = 1.0  # a stray 503 between answers is no news
 
 
 Came = queue.SimpleQueue[list[tuple[Item, Call]] | BaseException]
@@ -40,6 +41,24 @@ class _Caller:
     stopped: bool = False
 
 
+@dataclass(slots=True)
+class _Paid:
+    """What one item has cost so far, in dollars, and in how many tries; ``spared`` of them do not count as such.
+
+    ``spared_since`` is when the first of these was made.
+    """
+
+    attempts: int = 0
+    cost: float = 0.0
+    spared: int = 0
+    spared_since: float | None = None
+
+    @property
+    def tries(self) -> int:
+        """Tries that somebody was there for, or that nobody waited with."""
+        return self.attempts - self.spared
+
+
 class Asker:
     """Asks one endpoint for everybody who shares its engine."""
 
@@ -52,6 +71,7 @@ class Asker:
         session: aiohttp.ClientSession,
         budget: Budget | None,
         tally: Tally,
+        say: Say = lambda _: None,
     ) -> None:
         self._settings = settings
         self._probed = probed
@@ -59,7 +79,11 @@ class Asker:
         self._store = store
         self._budget = budget
         self._tally = tally
-        self._gate = Gate(settings.connections, settings.requests_per_minute, settings.tokens_per_minute)
+        self._say = say
+        self._told = 0.0  # when the outage began that people were told of last
+        self._gate = Gate(
+            settings.connections, settings.requests_per_minute, settings.tokens_per_minute, settings.patience_seconds
+        )
         self._wire = Wire(settings, probed, session, self._gate)
         self._most_open = _OPEN_PER_CONNECTION * settings.connections
         self._waiting: deque[tuple[_Caller, Item]] = deque()
@@ -70,6 +94,7 @@ class Asker:
         self._sending: set[asyncio.Task[Any]] = set()
         self._read_again: dict[str, Call] = {}
         self._delivery: dict[int, tuple[Came, list[tuple[Item, Call]]]] = {}
+        self._beside: set[asyncio.Task[None]] = set()
 
     @property
     def in_flight(self) -> int:
@@ -80,6 +105,12 @@ class Asker:
 
     def add(self, name: str, items: Sequence[Item], decoding: Decoding, came: Came) -> None:
         """Take items in; their calls are put into `came`, in lists, and errors too."""
+        try:
+            self._take(name, items, decoding, came)
+        except Exception as error:  # noqa: BLE001 - raised here, the loop would log it and the caller wait for ever
+            came.put(error)
+
+    def _take(self, name: str, items: Sequence[Item], decoding: Decoding, came: Came) -> None:
         caller = self._callers.setdefault(id(came), _Caller(name, decoding, came))
         # What was in flight when the caller looked may be stored by now: look again, before anything new is in flight.
         keys = [item.key for item in items if item.key not in self._flying]
@@ -120,6 +151,28 @@ class Asker:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
+    async def close(self) -> None:
+        """Give up all that is still open; what it may have cost is stored."""
+        self._waiting.clear()
+        tasks = [*self._open, *self._beside]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- addresses ---------------------------------------------------------------------------------------------------
+
+    def beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the calls, until it ends or the asker is closed."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    def join(self, url: str) -> None:
+        """From now on this address is asked as well."""
+        self._wire.addresses.add(url)
+
+    # --- tasks -------------------------------------------------------------------------------------------------------
+
     def _pump(self) -> None:
         # Who waits for another's call takes no room: it may wait for one that is not started yet.
         while self._waiting and len(self._asked) < self._most_open:
@@ -155,7 +208,7 @@ class Asker:
     async def _answer(self, caller: _Caller, item: Item) -> None:
         flying = self._flying[item.key]
         try:
-            call = await self._store.put(await self._call(caller, item), [self._purpose(caller, item)])
+            call = await self._store.put(await self._asked_for(caller, item), [self._purpose(caller, item)])
         except BaseException:
             flying.cancel()  # whoever waits for the same call asks it himself
             raise
@@ -164,6 +217,18 @@ class Asker:
         finally:
             self._flying.pop(item.key, None)
         self._deliver(caller, item, call)
+
+    async def _asked_for(self, caller: _Caller, item: Item) -> Call:
+        """As `_call`. One that is stopped leaves what it has cost in the store, so that the next run's cap counts it."""
+        paid = _Paid()
+        try:
+            return await self._call(caller, item, paid)
+        except asyncio.CancelledError:
+            if paid.attempts:
+                detail = "stopped before there was an answer; run the same command to ask again"
+                last = Attempt(0.0, reason="interrupted", detail=detail)
+                self._store.put_soon(self._failure(item, last, paid), [self._purpose(caller, item)])
+            raise
 
     async def _merged(self, caller: _Caller, item: Item, flying: asyncio.Future[Call]) -> None:
         """The same call is in flight already: wait for it instead of asking twice."""
@@ -181,7 +246,7 @@ class Asker:
     def _purpose(caller: _Caller, item: Item) -> Purpose:
         return Purpose.of(item.key, caller.name, item.request, item.sample)
 
-    async def _call(self, caller: _Caller, item: Item) -> Call:
+    async def _call(self, caller: _Caller, item: Item, paid: _Paid) -> Call:
         """Ask until there is an answer, or no reason to try again."""
         before = self._read_again.pop(item.key, None)
         if before is not None and (call := self._from_raw(item, before)) is not None:
@@ -189,24 +254,57 @@ class Asker:
         body = self._wire.body(item, caller.decoding)
         n_prompt = prompt_tokens(item.request.prompt)
         worst = dollars(self._settings.price, n_prompt, caller.decoding.max_new_tokens)
-        attempts, cost = 0, 0.0
         address: Address | None = None
         while True:
             if (refused := self._wire.no_use()) is not None:
-                return self._failure(item, refused, attempts, cost)
+                return self._failure(item, refused, paid)
             if not await self._afford(worst):
                 last = Attempt(0.0, reason="over budget", detail="raise the cap and run the same command", again=False)
-                return self._failure(item, last, attempts, cost)
-            address, attempt = await self._try(item, body, n_prompt, caller.decoding.max_new_tokens, worst, address)
-            attempts, cost = attempts + (address is not None), cost + attempt.cost
+                return self._failure(item, last, paid)
+            tokens = n_prompt, caller.decoding.max_new_tokens
+            address, attempt = await self._try(item, body, tokens, worst, paid, address)
             if attempt.answer is not None:
-                return self._success(item, attempt, attempt.answer, attempts, cost)
-            if not attempt.again or attempts >= self._settings.attempts or (attempt.wait or 0.0) > LONGEST_WAIT_SECONDS:
-                return self._failure(item, attempt, attempts, cost)
+                return self._success(item, attempt, attempt.answer, paid)
+            if self._spare(attempt, paid):
+                self._waits_for_a_server(caller)
+                await asyncio.sleep(retry_delay(1, attempt.wait))
+                continue
+            if (
+                not attempt.again
+                or paid.tries >= self._settings.attempts
+                or (attempt.wait or 0.0) > LONGEST_WAIT_SECONDS
+            ):
+                return self._failure(item, attempt, paid)
             if caller.stopped:
                 raise asyncio.CancelledError
             self._tally.retries += 1
-            await asyncio.sleep(retry_delay(attempts, attempt.wait))
+            await asyncio.sleep(retry_delay(paid.tries, attempt.wait))
+
+    def _spare(self, attempt: Attempt, paid: _Paid) -> bool:
+        """Whether a try does not count, because no server was there and one is waited for.
+
+        An item is spared no longer than patience lasts: one that brings its server down each time, while others are
+        answered in between, would be sent for ever.
+        """
+        now = time.monotonic()
+        since = now if paid.spared_since is None else paid.spared_since
+        too_long = (attempt.wait or 0.0) > LONGEST_WAIT_SECONDS or now - since >= self._settings.patience_seconds
+        if not attempt.away or too_long or not self._gate.waits_for_a_server:
+            return False
+        paid.spared_since = since
+        paid.spared += 1
+        return True
+
+    def _waits_for_a_server(self, caller: _Caller) -> None:
+        if caller.stopped:
+            raise asyncio.CancelledError
+        self._tally.retries += 1
+        since = self._gate.outage.since
+        if since is not None and since != self._told and time.monotonic() - since > _TOLD_AFTER_SECONDS:
+            self._told = since
+            self._say(
+                f"model {caller.name!r}: no server answers; waiting for one, up to {self._settings.patience_seconds:.0f} s."
+            )
 
     async def _afford(self, worst: float) -> bool:
         """Reserve what a try may cost; waits while what is in flight may leave room."""
@@ -217,16 +315,16 @@ class Asker:
         return reserved
 
     async def _try(
-        self, item: Item, body: bytes, n_prompt: int, n_answer: int, worst: float, avoid: Address | None
+        self, item: Item, body: bytes, tokens: tuple[int, int], worst: float, paid: _Paid, avoid: Address | None
     ) -> tuple[Address | None, Attempt]:
-        """One try, when its turn comes; no address if there was no use in sending it."""
+        """One try, when its turn comes; no address if there was no use in sending it. `tokens`: prompt and answer."""
         task = asyncio.current_task()
         assert task is not None
         attempt: Attempt | None = None
         address: Address | None = None
         entered = False
         try:
-            await self._gate.enter(n_prompt + n_answer)
+            await self._gate.enter(sum(tokens))
             entered = True
             attempt = self._wire.no_use()
             if attempt is None:
@@ -238,30 +336,33 @@ class Asker:
             if address is not None:
                 address.in_flight -= 1
             self._sending.discard(task)
+            # Cancelled on its way: it may have been paid for.
+            cost = attempt.cost if attempt is not None else worst if address else 0.0
+            paid.attempts += address is not None
+            paid.cost += cost
+            self._tally.dollars += cost
             if self._budget is not None:
-                # Cancelled on its way: it may have been paid for.
-                self._budget.settle(worst, attempt.cost if attempt is not None else worst if address else 0.0)
+                self._budget.settle(worst, cost)
             if entered:
-                self._gate.leave(_unused(attempt, n_prompt, n_answer))
-        self._tally.dollars += attempt.cost
+                self._gate.leave(_unused(attempt, *tokens))
         return address, attempt
 
     # --- what is stored ----------------------------------------------------------------------------------------------
 
-    def _success(self, item: Item, attempt: Attempt, reply: replies.Reply, attempts: int, cost: float) -> Call:
+    def _success(self, item: Item, attempt: Attempt, reply: replies.Reply, paid: _Paid) -> Call:
         return Call(
             item.key, self._digest, reply.text, answer_length(reply), reply.truncated, attempt.latency,
-            attempts=attempts, filtered=reply.filtered, finish=reply.finish, served=reply.served,
+            attempts=paid.attempts, filtered=reply.filtered, finish=reply.finish, served=reply.served,
             fingerprint=reply.fingerprint, prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens, cost=cost, parse="ok", log_probs=reply.log_probs,
+            completion_tokens=reply.completion_tokens, cost=paid.cost, parse="ok", log_probs=reply.log_probs,
             tokens=reply.tokens, raw=attempt.raw,
         )  # fmt: skip
 
-    def _failure(self, item: Item, attempt: Attempt, attempts: int, cost: float) -> Call:
+    def _failure(self, item: Item, attempt: Attempt, paid: _Paid) -> Call:
         parse = f"{replies.VERSION}: {attempt.problem}" if attempt.problem else ""
         return Call(
             item.key, self._digest, "", 0, False, attempt.latency, status="failed", error=attempt.reason,
-            detail=attempt.detail, attempts=attempts, cost=cost, parse=parse, raw=attempt.raw,
+            detail=attempt.detail, attempts=paid.attempts, cost=paid.cost, parse=parse, raw=attempt.raw,
         )  # fmt: skip
 
     def _from_raw(self, item: Item, before: Call) -> Call | None:
@@ -270,7 +371,7 @@ class Asker:
         reply = None if raw is None else replies.read_reply(raw, plain=item.request.plain)
         if reply is None or reply.problem or reply.served != self._probed.served:
             return None
-        return replace(self._success(item, Attempt(before.latency, raw=raw), reply, 0, 0.0), created=before.created)
+        return replace(self._success(item, Attempt(before.latency, raw=raw), reply, _Paid()), created=before.created)
 
 
 def _unused(attempt: Attempt | None, n_prompt: int, n_answer: int) -> int:

@@ -15,11 +15,13 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from alignprism.errors import Failure, InputError
 from alignprism.models import probe
+from alignprism.models.addresses import FIRST_REST_SECONDS, LONGEST_REST_SECONDS
 from alignprism.models.asking import Asker
 from alignprism.models.cost import Budget
 from alignprism.models.protocol import Decoding, Outcome, Progress, Request
@@ -31,7 +33,7 @@ from alignprism.models.wire import Item
 
 _CHUNK = 500  # requests that are looked up in the store at once
 _WINDOW = 4000  # requests between the two threads
-_DRAIN_SECONDS = 10.0
+_GRACE_SECONDS = 10.0
 
 Result = TypeVar("Result")
 
@@ -40,13 +42,15 @@ class EndpointEngine:
     """A model behind an endpoint. A context manager: on entry the endpoint is probed, on exit its connections close.
 
     `keys` are values by the names of environment variables. `say` is given lines for people; `tally` counts what was done.
+    Whoever stops early waits `grace_seconds` for the answers in flight; what is given up then is stored as ``interrupted``
+    with what it may have cost, and asked again by the next run.
 
     Raises (on entry)
     -----------------
     InputError
         no value for ``api_key_env``; a cap without a price; the server does not know the model or refuses the key.
     Failure
-        no server answers, and the store does not know from before what it served.
+        no server answers at any address, and the store does not know from before what it served.
     """
 
     def __init__(
@@ -59,8 +63,10 @@ class EndpointEngine:
         budget: Budget | None = None,
         say: Say = lambda _: None,
         tally: Tally | None = None,
+        grace_seconds: float = _GRACE_SECONDS,
     ) -> None:
         self.name = name
+        self.grace_seconds = grace_seconds
         self.settings = settings
         self.store = store
         self.tally = tally or Tally()
@@ -101,7 +107,8 @@ class EndpointEngine:
                 known = probe.remembered([self.store.served_before(u, self.settings.model) for u in self.settings.urls])
                 if known is None:
                     raise
-                self._say(f"{error} Stored answers of {known.served} are used; nothing new can be asked.")
+                end = "" if str(error).endswith("?") else "."
+                self._say(f"{error}{end} Stored answers of {known.served} are used; nothing new can be asked.")
                 self._probed = known
             self._digest = self._probed.digest(self.settings)
         except BaseException:
@@ -116,6 +123,9 @@ class EndpointEngine:
 
     def close(self) -> None:
         """Close the connections and end the thread."""
+        if self._asker is not None:
+            self._in_loop(self._asker.close())
+            self._asker = None
         if self._session is not None:
             self._in_loop(self._session.close())
             self._session = None
@@ -139,6 +149,11 @@ class EndpointEngine:
         for record in probe.records(self.settings, probed):
             self.store.remember_served(record)
         self._up = True
+        if probed.absent:
+            places = ", ".join(urlsplit(url).netloc for url in probed.absent)
+            self._say(
+                f"model {self.name!r}: no answer from {places}; the other addresses are used until it comes back."
+            )
         return probed
 
     def _ready(self) -> Asker:
@@ -152,11 +167,31 @@ class EndpointEngine:
                     f"model {self.name!r}: the endpoint served {self.served} before and serves {probed.served} now; "
                     "run the same command again, and it begins with the model that is there"
                 )
+            self._probed = probed
         if self._asker is None:
             self._asker = Asker(
-                self.settings, self._probed, self.digest, self.store, self._session, self._budget, self.tally
+                self.settings, self._probed, self.digest, self.store, self._session, self._budget, self.tally, self._say
             )
+            for url in self._probed.absent:
+                late = self._join_later(self._asker, self._session, self._probed, url)
+                self._loop.call_soon_threadsafe(self._asker.beside, late)
         return self._asker
+
+    async def _join_later(self, asker: Asker, session: aiohttp.ClientSession, probed: probe.Probed, url: str) -> None:
+        """Ask an address that did not answer at the start until it does; it takes part if it serves what the others do."""
+        rest = FIRST_REST_SECONDS
+        while True:
+            await asyncio.sleep(rest)
+            try:
+                await probe.probe_absent(session, self.settings, self.name, url, probed)
+            except probe.Unreachable:
+                rest = min(LONGEST_REST_SECONDS, 2.0 * rest)
+            except (InputError, Failure) as error:
+                self._say(f"{error}. It is left out of this run.")
+                return
+            else:
+                asker.join(url)
+                return
 
     def _in_loop(self, work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -248,12 +283,13 @@ class _Run:
     def _stop(self, asker: Asker) -> None:
         """Ask nothing more; what is in flight has been paid for and is waited for, but not for ever."""
         engine = self.engine
-        stopping = asyncio.run_coroutine_threadsafe(asker.stop(self._came, _DRAIN_SECONDS), engine._loop)
+        grace = engine.grace_seconds
+        stopping = asyncio.run_coroutine_threadsafe(asker.stop(self._came, grace), engine._loop)
         if asker.in_flight:
-            engine._say(f"Stopping: up to {_DRAIN_SECONDS:.0f} s for {asker.in_flight} answers in flight.")
+            engine._say(f"Stopping: up to {grace:.0f} s for {asker.in_flight} answers in flight.")
         began = time.monotonic()
         try:
-            stopping.result(_DRAIN_SECONDS + 5.0)
+            stopping.result(grace + 5.0)
         except TimeoutError:
             engine._say(f"Not waited for longer than {time.monotonic() - began:.0f} s.")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,11 @@ Write = Callable[[list["Call"], list["Purpose"]], dict[str, "Call"]]
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """What one caller wants written, and how to wake it: with the answers that were there before."""
+    """What one caller wants written, and how to wake it: with the answers that were there before. Some do not wait."""
 
     calls: Sequence[Call]
     purposes: Sequence[Purpose]
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[dict[str, Call]]
+    done: asyncio.Future[dict[str, Call]] | None = None
 
 
 class GroupCommit:
@@ -41,8 +40,17 @@ class GroupCommit:
 
     async def put(self, calls: Sequence[Call], purposes: Sequence[Purpose]) -> dict[str, Call]:
         """Have calls and purposes written; returns when they are on disk, with the answers that were there before."""
-        loop = asyncio.get_running_loop()
-        entry = _Waiting(calls, purposes, loop, loop.create_future())
+        done: asyncio.Future[dict[str, Call]] = asyncio.get_running_loop().create_future()
+        self._take(_Waiting(calls, purposes, done))
+        return await done
+
+    def put_soon(self, calls: Sequence[Call], purposes: Sequence[Purpose]) -> None:
+        """Have calls and purposes written, by `close` at the latest. Whether that went well nobody is told: for one who
+        has no time to wait, because it is being stopped.
+        """
+        self._take(_Waiting(calls, purposes))
+
+    def _take(self, entry: _Waiting) -> None:
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="calls.sqlite", daemon=True)
@@ -50,7 +58,6 @@ class GroupCommit:
             self._waiting.append(entry)
             if len(self._waiting) == 1:
                 self._changed.notify()
-        return await entry.done
 
     def _work(self) -> None:
         while True:
@@ -71,12 +78,12 @@ class GroupCommit:
         failed: Exception | None = None
         try:
             before = self._write([c for entry in batch for c in entry.calls], [p for e in batch for p in e.purposes])
-        except (OSError, sqlite3.Error) as error:  # whoever waits must hear of it; they raise it where it is understood
+        except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits raises it; they would wait for ever
             failed = error
-        for loop in {entry.loop for entry in batch}:
-            if not loop.is_closed():
-                ends = [entry.done for entry in batch if entry.loop is loop]
-                loop.call_soon_threadsafe(_wake, ends, before, failed)
+        waiting = [entry.done for entry in batch if entry.done is not None]
+        for loop in {done.get_loop() for done in waiting}:
+            with suppress(RuntimeError):  # its loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(_wake, [d for d in waiting if d.get_loop() is loop], before, failed)
 
     def close(self) -> None:
         """Write what waits and end the thread."""

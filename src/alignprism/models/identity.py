@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from alignprism.errors import InputError
+from alignprism.models.stops import added_stops, named_stops
 from alignprism.models.template import BASE_CHAT_TEMPLATE
 from alignprism.rows import file_digest, write_atomic
 
@@ -56,6 +57,8 @@ def _read_index(index: Path | None) -> dict[str, str]:
 def weights_digest(folder: Path, adapter: Path | None = None, index: Path | None = None) -> str:
     """sha256 (hex) over everything in `folder` and `adapter` that can change a model's answers.
 
+    Of ``generation_config.json`` only the tokens count that end an answer and that nothing else gives.
+
     File names count relative to their folder, so that a moved model keeps its digest. A folder without a chat
     template is given one of ours when it is loaded; ours are hashed in its place.
 
@@ -76,7 +79,44 @@ def weights_digest(folder: Path, adapter: Path | None = None, index: Path | None
             total.update(f"{part}/{path.name} {digest}\n".encode())
     if not has_chat_template(folder) and not (adapter is not None and has_chat_template(adapter)):
         total.update(hashlib.sha256(BASE_CHAT_TEMPLATE.encode()).digest())
+    if stops := _added_stops(folder, adapter, total.hexdigest(), index):
+        total.update(f"stops {stops}\n".encode())
     return total.hexdigest()
+
+
+def _added_stops(folder: Path, adapter: Path | None, digest: str, index: Path | None) -> str:
+    """The tokens that end an answer only because the generation configuration says so, as words; mostly none.
+
+    Those that the template or the tokenizer gives as well are left out: they are hashed with them. Opening a tokenizer
+    takes a second, so that what is found is remembered under the digest of everything else.
+    """
+    named = named_stops(folder)
+    if not named:
+        return ""
+    key = f"added stops|{digest}|{sorted(named)}"
+    known = _read_index(index)
+    if key in known:
+        return known[key]
+    added = frozenset() if named <= _tokenizer_eos(folder, adapter) else added_stops(folder, adapter)
+    found = " ".join(map(str, sorted(added)))
+    if index is not None:
+        write_atomic(index, json.dumps(_read_index(index) | {key: found}, indent=0).encode())
+    return found
+
+
+def _tokenizer_eos(folder: Path, adapter: Path | None) -> frozenset[int]:
+    """The tokenizer's end-of-sequence token, read from its files without opening it; empty if they do not say it."""
+    own = adapter is not None and (adapter / "tokenizer_config.json").is_file()
+    root = adapter if own and adapter is not None else folder
+    try:
+        eos = json.loads((root / "tokenizer_config.json").read_text(encoding="utf-8"))["eos_token"]
+        text = eos["content"] if isinstance(eos, dict) else eos
+        # Only the list of added tokens is parsed: the vocabulary behind it may be 30 MB.
+        whole = (root / "tokenizer.json").read_text(encoding="utf-8")
+        added, _ = json.JSONDecoder().raw_decode(whole, whole.index("[", whole.index('"added_tokens"')))
+        return frozenset(int(token["id"]) for token in added if token["content"] == text)
+    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset()
 
 
 def _present(root: Path, patterns: tuple[str, ...]) -> list[Path]:

@@ -1,6 +1,6 @@
 """How many requests are in flight, and when the next may go: grown while all is well, cut when a provider says stop.
 
-The rules are pure state machines over a time that is passed in (`Concurrency`, `Bucket`, `retry_delay`); `Gate` applies
+The rules are pure state machines over a time that is passed in (`Concurrency`, `Bucket`, `Outage`, `retry_delay`); `Gate` applies
 them in an event loop. After Inspect AI's adaptive connections: start at 20, double while clean, then 5 % per clean round;
 one episode of "too many requests" costs a fifth, whatever the number of replies that say so.
 """
@@ -21,6 +21,8 @@ COOL_DOWN_SECONDS = 15.0
 LONGEST_WAIT_SECONDS = 300.0
 """A provider that asks for more is out of quota: the call is a failure now, and the same command asks again later."""
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.5, 60.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
+_FIRST_SCOUT_SECONDS, _LONGEST_SCOUT_SECONDS = 0.5, 10.0
 
 
 class Concurrency:
@@ -32,6 +34,8 @@ class Concurrency:
         self._doubling = True
         self._clean = 0
         self._cool_until = 0.0
+        self._pause = 0.0
+        self._pause_until = 0.0
 
     @property
     def limit(self) -> int:
@@ -40,6 +44,7 @@ class Concurrency:
 
     def succeeded(self, now: float) -> None:
         """An answer came. A round is clean when as many came in a row as may be in flight."""
+        self._pause = 0.0
         if now < self._cool_until:
             return
         self._clean += 1
@@ -48,13 +53,23 @@ class Concurrency:
             grown = self._limit * 2 if self._doubling else max(self._limit * GROWTH, self._limit + 1)
             self._limit = min(float(self.most), grown)
 
-    def throttled(self, now: float, retry_after: float | None = None) -> None:
-        """The provider said "too many requests". Within the cool-down it is still the same episode."""
+    def throttled(self, now: float, retry_after: float | None = None) -> float:
+        """The provider said "too many requests". Within the cool-down it is still the same episode.
+
+        Returns the seconds that nobody should go for: those that it named, else 0.5 s and twice as long each time that no
+        answer came in between.
+        """
         self._doubling = False
         self._clean = 0
         if now >= self._cool_until:
             self._limit = max(1.0, self._limit * CUT)
         self._cool_until = max(self._cool_until, now + max(COOL_DOWN_SECONDS, retry_after or 0.0))
+        if retry_after is not None:
+            return retry_after
+        if now >= self._pause_until:
+            self._pause = min(_LONGEST_PAUSE_SECONDS, max(_FIRST_PAUSE_SECONDS, 2.0 * self._pause))
+            self._pause_until = now + self._pause
+        return self._pause_until - now
 
     def stumbled(self) -> None:
         """A server error, a lost connection or a timeout: no reason to send less, but none to grow."""
@@ -88,6 +103,42 @@ class Bucket:
     def _fill(self, now: float) -> None:
         self._level = min(self._capacity, self._level + (now - self._then) * self._per_second)
         self._then = now
+
+
+class Outage:
+    """Nobody answers, such as while a server is started again. Times are in seconds of any one clock.
+
+    For `patience` seconds one request after the other looks whether somebody is back, after 0.5 s, 1 s, 2 s, ..., 10 s;
+    then everybody goes again, so that a run against a server that stays away comes to its end.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._scouts = 0
+        self._next = 0.0
+        self.since: float | None = None
+
+    def begins(self, now: float) -> None:
+        """Nobody answers; of those who find out together only the first counts."""
+        if self.since is None:
+            self.since, self._scouts, self._next = now, 0, now + _FIRST_SCOUT_SECONDS
+
+    def ends(self) -> None:
+        """Somebody answered."""
+        self.since = None
+
+    def bearable(self, now: float) -> bool:
+        """Whether there is an outage that is waited for."""
+        return self.since is not None and now - self.since < self._patience
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next scout may go; 0.0 if now, or if nobody needs to wait."""
+        return max(0.0, self._next - now) if self.bearable(now) else 0.0
+
+    def scout(self, now: float) -> None:
+        """A request goes to look."""
+        self._scouts += 1
+        self._next = now + min(_LONGEST_SCOUT_SECONDS, _FIRST_SCOUT_SECONDS * 2.0 ** min(self._scouts, 16))
 
 
 def retry_delay(attempt: int, retry_after: float | None, draw: Callable[[], float] = random.random) -> float:
@@ -131,9 +182,11 @@ class Gate:
         most: int,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
+        patience_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
+        self.outage = Outage(patience_seconds)
         self.concurrency = Concurrency(most)
         self._requests = None if requests_per_minute is None else Bucket(requests_per_minute, clock())
         self._tokens = None if tokens_per_minute is None else Bucket(tokens_per_minute, clock())
@@ -169,22 +222,35 @@ class Gate:
         self.concurrency.succeeded(self._clock())
 
     def throttled(self, retry_after: float | None) -> None:
-        """The provider said "too many requests": nobody goes before the time that it named."""
+        """The provider said "too many requests": nobody goes before the time that it named, or for a while."""
         now = self._clock()
-        self.concurrency.throttled(now, retry_after)
-        if retry_after is not None:
-            self._paused_until = max(self._paused_until, now + retry_after)
+        self._paused_until = max(self._paused_until, now + self.concurrency.throttled(now, retry_after))
 
     def stumbled(self) -> None:
         """A server error, a lost connection or a timeout."""
         self.concurrency.stumbled()
+
+    def nobody_answers(self) -> None:
+        """No server can be reached: until one answers, one request after the other goes to look, for a while."""
+        self.outage.begins(self._clock())
+
+    def answered(self) -> None:
+        """A server answered something."""
+        if self.outage.since is not None:
+            self.outage.ends()
+            self._admit()
+
+    @property
+    def waits_for_a_server(self) -> bool:
+        """Whether a try that reached nobody costs nothing but time."""
+        return self.outage.bearable(self._clock())
 
     def _wait(self, tokens: int) -> float | None:
         """Seconds until a request may go; None: as soon as another one is over."""
         if self.in_flight >= self.concurrency.limit:
             return None
         now = self._clock()
-        waits = [self._paused_until - now, 0.0]
+        waits = [self._paused_until - now, self.outage.wait(now)]
         if self._requests is not None:
             waits.append(self._requests.wait(now, 1.0))
         if self._tokens is not None:
@@ -193,6 +259,7 @@ class Gate:
 
     def _let_go(self, tokens: int) -> None:
         self.in_flight += 1
+        self.outage.scout(self._clock())
         if self._requests is not None:
             self._requests.take(self._clock(), 1.0)
         if self._tokens is not None:

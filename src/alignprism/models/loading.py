@@ -9,12 +9,12 @@ import torch
 from accelerate import PartialState
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from alignprism.errors import InputError
-from alignprism.models import template
 from alignprism.models.spec import ResolvedModel
+from alignprism.models.tokenizer import open_tokenizer
 
 
 def load(
@@ -86,13 +86,5 @@ def with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
 
 
 def load_tokenizer(resolved: ResolvedModel) -> PreTrainedTokenizerBase:
-    """The tokenizer with a chat template and a padding token; an adapter's own comes before its base's."""
-    adapter = resolved.adapter
-    own = adapter is not None and (adapter / "tokenizer_config.json").is_file()
-    tokenizer = AutoTokenizer.from_pretrained(adapter if own else resolved.folder, local_files_only=True)
-    if adapter is not None and (adapter / "chat_template.jinja").is_file():
-        tokenizer.chat_template = (adapter / "chat_template.jinja").read_text(encoding="utf-8")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "left"
-    return template.with_chat_template(tokenizer)
+    """The tokenizer of a resolved model (see `alignprism.models.tokenizer`)."""
+    return open_tokenizer(resolved.folder, resolved.adapter)

@@ -24,6 +24,7 @@ from alignprism.models import template
 from alignprism.models.decoding import Generated, Over, decode_batch, forward_options, left_padded
 from alignprism.models.loading import check_causal, load, load_tokenizer, with_adapter
 from alignprism.models.protocol import Decoding, Outcome, Progress, Request
+from alignprism.models.stops import stop_ids
 from alignprism.models.store import CallStore
 from alignprism.models.units import Asking, Done, Tick, Unit, Written
 
@@ -145,7 +146,7 @@ class LocalEngine:
 
     @cached_property
     def _stop_ids(self) -> frozenset[int]:
-        return template.stop_ids(self.tokenizer)
+        return stop_ids(self.model, self.tokenizer)
 
     def _pad_id(self) -> int:
         pad = self.tokenizer.pad_token_id

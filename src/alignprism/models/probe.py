@@ -3,7 +3,7 @@
 The identity of a model behind an endpoint is a hash over: the first address; the requested name; the name that the server
 says it served; and what it tells of its weights in ``/models`` (vLLM: the path they were loaded from; llama.cpp: their
 size). Further addresses are replicas of the first by the user's word, checked against it here, so that one may be added or
-taken away without asking anything again. A user who says what the servers load (``weights``) takes the address out too:
+taken away without asking anything again; one that does not answer now is checked once it does, before it takes part. A user who says what the servers load (``weights``) takes the address out too:
 servers may then move. The fingerprint is no part of it: providers answer from several backends at once, and no call
 could be found again; it is kept beside every answer instead, and `alignprism calls check` counts them.
 """
@@ -15,7 +15,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,16 +35,20 @@ _TOLD_META = ("n_params", "size", "n_vocab", "n_ctx_train", "n_embd", "vocab_typ
 
 
 class Unreachable(Failure):
-    """No server answers at an address."""
+    """No server answers at an address now: none is there, or what is there gives errors that pass, or nothing in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What an endpoint serves: ``served`` is the name in its replies; ``limit_name`` how it calls the length limit."""
+    """What an endpoint serves: ``served`` is the name in its replies; ``limit_name`` how it calls the length limit.
+
+    ``absent`` are the addresses that did not answer. They are no part of the identity.
+    """
 
     served: str
     description: str
     limit_name: str = "max_tokens"
+    absent: tuple[str, ...] = ()
 
     def digest(self, settings: EndpointSettings) -> str:
         """The model's identity (see the module)."""
@@ -54,38 +58,75 @@ class Probed:
 
 
 async def probe(session: aiohttp.ClientSession, settings: EndpointSettings, name: str) -> Probed:
-    """Ask every address for one token.
+    """Ask every address for one token. One that answers is enough; the others are named in the result.
 
     Raises
     ------
     Unreachable
-        no server answers at one of the addresses.
+        no server answers at any of the addresses.
     Failure
-        a server answers with errors only.
+        a server does not speak the OpenAI interface.
     InputError
         a server does not know the model or refuses the key; or two addresses serve different models.
     """
-    found = await asyncio.gather(*(_probe_one(session, settings, url, name) for url in settings.urls))
-    first = found[0]
-    for url, other in zip(settings.urls, found, strict=True):
-        if (other.served, other.description) != (first.served, first.description):
-            raise InputError(
-                f"model {name!r}: {_place(settings.urls[0])} and {_place(url)} serve different models ({first.served} "
-                f"{first.description} and {other.served} {other.description}); list only replicas of one model"
-            )
-    return first
+    asked = (_probe_one(session, settings, url, name) for url in settings.urls)
+    found = dict(zip(settings.urls, await asyncio.gather(*asked, return_exceptions=True), strict=True))
+    there: dict[str, Probed] = {}
+    absent: dict[str, Unreachable] = {}
+    for url, one in found.items():
+        if isinstance(one, Unreachable):
+            absent[url] = one
+        elif isinstance(one, BaseException):
+            raise one
+        else:
+            there[url] = one
+    if not there:
+        raise next(iter(absent.values()))
+    (place, first), *others = there.items()
+    for url, other in others:
+        _refuse_other(name, (place, first), (url, other))
+    return replace(first, absent=tuple(absent))
+
+
+async def probe_absent(
+    session: aiohttp.ClientSession, settings: EndpointSettings, name: str, url: str, probed: Probed
+) -> None:
+    """Ask an address that was absent; returns if it answers and serves what the others do.
+
+    Raises
+    ------
+    Unreachable
+        it does not answer yet.
+    Failure, InputError
+        as `probe`.
+    """
+    there = next(address for address in settings.urls if address not in probed.absent)
+    _refuse_other(name, (there, probed), (url, await _probe_one(session, settings, url, name)))
+
+
+def _refuse_other(name: str, one: tuple[str, Probed], two: tuple[str, Probed]) -> None:
+    (place, first), (url, other) = one, two
+    if (other.served, other.description) != (first.served, first.description):
+        raise InputError(
+            f"model {name!r}: {_place(place)} and {_place(url)} serve different models ({first.served} "
+            f"{first.description} and {other.served} {other.description}); list only replicas of one model"
+        )
 
 
 def remembered(records: Sequence[Served | None]) -> Probed | None:
-    """What the addresses served when they were last asked, if that is known for the first one."""
-    first = records[0] if records else None
-    return None if first is None else Probed(first.served, first.description)
+    """What the addresses, replicas of each other, served when one of them was last asked; None if none ever was."""
+    known = [record for record in records if record is not None]
+    if not known:
+        return None
+    last = max(known, key=lambda record: record.seen)
+    return Probed(last.served, last.description)
 
 
 def records(settings: EndpointSettings, probed: Probed) -> list[Served]:
-    """What to remember of a probe."""
+    """What to remember of a probe: of the addresses that answered."""
     now = time.time()
-    return [Served(url, settings.model, probed.served, probed.description, now) for url in settings.urls]
+    there = [url for url in settings.urls if url not in probed.absent]
+    return [Served(url, settings.model, probed.served, probed.description, now) for url in there]
 
 
 async def _probe_one(session: aiohttp.ClientSession, settings: EndpointSettings, url: str, name: str) -> Probed:
@@ -144,7 +185,7 @@ async def _ask(
         except (aiohttp.ClientError, TimeoutError) as error:
             problem = type(error).__name__
         await asyncio.sleep(min(_LONGEST_WAIT_SECONDS, retry_delay(attempt, wait)))
-    raise Failure(f"{who} did not answer a probe in {_ATTEMPTS} tries (last: {problem}); try again later")
+    raise Unreachable(f"{who} did not answer a probe in {_ATTEMPTS} tries (last: {problem}); try again later")
 
 
 async def _refused(
@@ -167,7 +208,10 @@ async def _refused(
                 "address ends in /v1"
             )
         return InputError(f"{who} does not know the model {settings.model!r} ({trouble.detail}); {known}")
-    return Failure(f"{who} answers with errors only ({trouble.detail}); try again later")
+    # A gateway whose server is down, a limit that is reached: it passes, and what is stored can be read meanwhile.
+    passes = trouble.reason in ("rate limited", "server error", "timeout")
+    kind = Unreachable if passes else Failure
+    return kind(f"{who} answers with errors only ({trouble.detail}); try again later")
 
 
 async def _models(session: aiohttp.ClientSession, url: str) -> list[dict[str, Any]]:

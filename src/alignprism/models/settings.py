@@ -37,6 +37,11 @@ class EndpointSettings(Part):
     tokens_per_minute: float | None = Field(default=None, gt=0, description="the provider's limit (null: none)")
     timeout_seconds: float = Field(default=120.0, gt=0, description="for one request, its whole answer included")
     attempts: int = Field(default=6, ge=1, description="tries of one request before it is a failure")
+    patience_seconds: float = Field(
+        default=120.0,
+        ge=0,
+        description="wait this long while no address answers (a restart), without using up attempts",
+    )
     price: Price | None = Field(default=None, description="for the estimate before and the cap during a run")
     extra: dict[str, Any] = Field(
         default={},

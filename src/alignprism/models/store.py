@@ -172,6 +172,10 @@ class CallStore:
         """
         return (await self._group.put([call], purposes)).get(call.key, call)
 
+    def put_soon(self, call: Call, purposes: Sequence[Purpose] = ()) -> None:
+        """Write one call without waiting for it; it is on disk when the store is closed, if the disk has room."""
+        self._group.put_soon([call], purposes)
+
     async def note(self, purposes: Sequence[Purpose]) -> None:
         """Note what stored answers are used for as well, in one transaction with whatever else waits."""
         await self._group.put([], purposes)

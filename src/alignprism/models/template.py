@@ -7,7 +7,9 @@ never tokenised again, because a merge across it would change the prompt that th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from jinja2.exceptions import TemplateError as JinjaError
 from transformers import PreTrainedTokenizerBase
@@ -31,15 +33,26 @@ of them: answers went on with such tokens instead of ending."""
 
 _MARK = "alignprism"
 
+Turn = dict[str, Any]
+Form = Callable[[Message], Turn]
+"""How a template wants a turn: its content as a text, or as a list of parts."""
+
 
 class TemplateError(InputError):
     """A chat template cannot be used for prompt and completion."""
 
 
 def with_chat_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Give the tokenizer of a base model a template, if it has none; returns the same tokenizer."""
+    """Give the tokenizer of a base model a template, if it has none; returns the same tokenizer.
+
+    Raises
+    ------
+    TemplateError
+        the template writes nothing of what it is given, in any form of content: every prompt would look the same.
+    """
     if tokenizer.chat_template is None:
         tokenizer.chat_template = BASE_CHAT_TEMPLATE
+    _form_for(tokenizer)
     return tokenizer
 
 
@@ -58,12 +71,62 @@ def render(tokenizer: PreTrainedTokenizerBase, prompt: Asked) -> str:
 def _render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message], *, generation: bool) -> str:
     if tokenizer.chat_template is None:
         raise TemplateError("this tokenizer has no chat template; call with_chat_template(tokenizer) first")
-    messages = [turn._asdict() for turn in turns]
+    return _apply(tokenizer, turns, _form_for(tokenizer), generation=generation)
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message], form: Form, *, generation: bool) -> str:
+    messages = [form(turn) for turn in turns]
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation))
-    except JinjaError as error:
+    except (JinjaError, TypeError) as error:  # TypeError: such as a text and a list that are joined
         roles = ", ".join(turn.role for turn in turns)
         raise TemplateError(f"the model's chat template refuses the turns {roles} ({error})") from error
+
+
+def _as_text(turn: Message) -> Turn:
+    return turn._asdict()
+
+
+def _as_parts(turn: Message) -> Turn:
+    return {"role": turn.role, "content": [{"type": "text", "text": turn.content}]}
+
+
+# Kept beside the tokenizer and with the template that it was found for: finding it renders the template.
+_FORMS: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str | Mapping[str, str] | None, Form]] = WeakKeyDictionary()
+
+
+def _form_for(tokenizer: PreTrainedTokenizerBase) -> Form:
+    """The form of content in which a text reaches the model, found once for a template.
+
+    Templates of models that see images as well go through the parts of a content, and drop a plain text in silence.
+    """
+    known = _FORMS.get(tokenizer)
+    if known is None or known[0] != tokenizer.chat_template:
+        known = (tokenizer.chat_template, _find_form(tokenizer))
+        _FORMS[tokenizer] = known
+    return known[1]
+
+
+def _find_form(tokenizer: PreTrainedTokenizerBase) -> Form:
+    refused = True
+    alone = [Message("user", _MARK)]
+    for form in (_as_text, _as_parts):
+        # Templates of classifiers may want an answer as well.
+        for turns in (alone, [Message("user", _MARK), Message("assistant", "?")]):
+            try:
+                shown = _apply(tokenizer, turns, form, generation=False)
+            except TemplateError:
+                continue
+            refused = False
+            if _MARK in shown:
+                return form
+    if refused:  # it wants other turns, such as a system message first: said of the prompts that it refuses
+        return _as_text
+    raise TemplateError(
+        "the model's chat template leaves out the text of a user's turn, given as a text and given as a list of parts "
+        '([{"type": "text", "text": ...}]): the model would see none of the prompts; put a template that writes '
+        "message['content'] into chat_template.jinja beside the model's tokenizer"
+    )
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Asked) -> list[int]:
@@ -101,9 +164,14 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
     Raises
     ------
     TemplateError
-        the template writes none and the tokenizer has no end-of-sequence token.
+        the template writes none and the tokenizer has no end-of-sequence token; or it leaves out what the model says.
     """
     text = _render(tokenizer, [Message("user", "?"), Message("assistant", _MARK)], generation=False)
+    if _MARK not in text:
+        raise TemplateError(
+            "the model's chat template leaves out the text of the assistant's turn, so that nothing says how a turn ends; "
+            "put a template that writes message['content'] of every turn into chat_template.jinja beside the tokenizer"
+        )
     special = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
     for token in _encode(tokenizer, text[text.rindex(_MARK) + len(_MARK) :]):
         if token in special:

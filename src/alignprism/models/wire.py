@@ -21,6 +21,8 @@ from alignprism.models.store import call_key
 from alignprism.models.wording import messages, rendered, sample_seed
 
 _NO_QUOTA_SECONDS = 60.0
+_AWAY = (502, 503)
+"""What a gateway says while its server is down or starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What one try brought: a reply that is an answer, or a reason and whether to try again."""
+    """What one try brought: a reply that is an answer, or a reason and whether to try again. ``away``: nobody was there."""
 
     latency: float
     cost: float = 0.0
@@ -54,6 +56,7 @@ class Attempt:
     wait: float | None = None
     raw: bytes | None = None
     problem: str = ""
+    away: bool = False
 
 
 class Wire:
@@ -67,7 +70,7 @@ class Wire:
         self._urls = {(u, plain): _url(u, plain) for u in settings.urls for plain in (True, False)}
         self._turned_away: Attempt | None = None
         self._turned_away_until = 0.0
-        self.addresses = Addresses(settings.urls)
+        self.addresses = Addresses([url for url in settings.urls if url not in probed.absent])
 
     def no_use(self) -> Attempt | None:
         """Why nobody is asked now: the provider has just said that it answers nothing for longer than a run waits."""
@@ -93,10 +96,15 @@ class Wire:
             return Attempt(time.monotonic() - began, worst, detail=f"{address.place}: not HTTP", problem="not HTTP")
         except aiohttp.ClientError as error:
             self._gate.stumbled()
-            self.addresses.failed(address, time.monotonic())
+            self._away(address)
             detail = f"{address.place}: {type(error).__name__}"
-            return Attempt(time.monotonic() - began, reason="connection", detail=detail)
-        self.addresses.answered(address)
+            return Attempt(time.monotonic() - began, reason="connection", detail=detail, away=True)
+        away = status in _AWAY
+        if away:
+            self._away(address)
+        else:
+            self.addresses.answered(address)
+            self._gate.answered()
         latency = time.monotonic() - began
         if status == 200:
             return self._read(item, content, latency, address, worst)
@@ -110,7 +118,7 @@ class Wire:
         too_long = wait is not None and wait > LONGEST_WAIT_SECONDS
         if too_long:
             detail += f", asks to wait {wait:.0f} s"
-        attempt = Attempt(latency, reason=trouble.reason, detail=detail, again=trouble.again, wait=wait)
+        attempt = Attempt(latency, reason=trouble.reason, detail=detail, again=trouble.again, wait=wait, away=away)
         if status == 429 and (too_long or not trouble.again):
             self._turned_away = attempt
             self._turned_away_until = time.monotonic() + (wait or _NO_QUOTA_SECONDS)
@@ -119,6 +127,11 @@ class Wire:
         elif trouble.again:
             self._gate.stumbled()
         return attempt
+
+    def _away(self, address: Address) -> None:
+        self.addresses.failed(address, time.monotonic())
+        if self.addresses.none_answers:
+            self._gate.nobody_answers()
 
     def _read(self, item: Item, content: bytes, latency: float, address: Address, worst: float) -> Attempt:
         reply = replies.read_reply(content, plain=item.request.plain)
