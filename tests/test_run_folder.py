@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alignprism.rows import file_digest
-from alignprism.run_folder import MANIFEST_SCHEMA, RunFolder, RunFolderError, open_run, read_manifest
+from alignprism.run_folder import MANIFEST_SCHEMA, RunFolder, RunFolderError, locked, open_run, read_manifest
 
 
 def finished(run: RunFolder, stage: str = "complete", text: bytes = b"rows") -> Path:
@@ -108,6 +108,14 @@ def test_a_purged_run_is_refused_untouched(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="texts were purged on 2026-11-23"):
         open_run(run.path)
     assert (run.path / "manifest.json").read_bytes() == before
+
+
+def test_one_process_works_in_a_run_folder_and_another_is_told(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "a")
+    with locked(run.path), pytest.raises(RunFolderError, match="another alignprism is working"), locked(run.path):
+        pass
+    with locked(run.path):
+        pass
 
 
 def test_stage_names_become_folder_names(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -27,7 +26,7 @@ from alignprism.models.settings import ModelSettings
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
 from alignprism.models.tally import Tally
 from alignprism.rows import Comparison, Completion, Prompt, Verdict, content_id, read_rows, write_atomic
-from alignprism.run_folder import RunFolder, open_run, read_manifest
+from alignprism.run_folder import RunFolder, locked, open_run, read_manifest, refuse_purged
 from alignprism.study import Study, StudyError, dump, load
 from alignprism.study.families import members
 from alignprism.study.remote import all_models, check_remote, judge_models, writing_models
@@ -242,9 +241,10 @@ def execute(layout: Plan, reporter: Reporter, *, retry_failed: bool = False) -> 
     """
     outcome = Outcome()
     run, study = layout.run, layout.study
-    with _locked(run.path):
-        # Another process may have worked here since the plan was made.
+    with locked(run.path):
+        # Another process may have worked here since the plan was made, or taken the texts away.
         run.manifest = read_manifest(run.path / "manifest.json")
+        refuse_purged(run)
         _freeze(layout)
         if retry_failed:
             for name in forget_failures(layout):
@@ -279,19 +279,6 @@ def _watched(context: stages.Context, reporter: Reporter) -> stages.Context:
     """The context of one stage: its bars show what its endpoints did besides answering (failures, retries, cost)."""
     tally = Tally()
     return replace(context, tally=tally, progress=lambda title, total: reporter.progress(title, total, lambda: tally))
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process per run folder."""
-    import fcntl
-
-    with (path / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StudyError(f"{path}: another alignprism is working in this run folder; wait for it to end") from error
-        yield
 
 
 def _freeze(layout: Plan) -> None:
@@ -371,7 +358,10 @@ def refresh(folder: Path, cache: Path, reporter: Reporter) -> bool:
     study = load(folder / "study.yaml")
     judges = {role: entry["digest"] for role, entry in run.manifest["judges"].items()}
     context = stages.Context(study, run, cache, {}, reporter.say, reporter.progress)
-    with _locked(folder):
+    with locked(folder):
+        run.manifest = read_manifest(folder / "manifest.json")
+        if run.manifest.get("purged"):
+            return False
         for stage in figure_stages(study, run, judges):
             key = stage_key(stage, run)
             run.begin(stage.name, key)
