@@ -21,6 +21,7 @@ from alignprism.judging.head import Head
 from alignprism.labels.store import labels_digest
 from alignprism.layout import Plan, Stage, all_stages, figure_stages
 from alignprism.models.embedded import describe, embedded
+from alignprism.models.extra import without_extra
 from alignprism.models.identity import weights_digest
 from alignprism.models.settings import ModelSettings
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
@@ -156,10 +157,11 @@ def _shared_roles(
     """
     if not study.methods:
         return []
-    roles = {"a generator": {digests[name] for name in study.generators}}
+    # Told to think longer or not, a model likes what it likes.
+    roles = {"a generator": {without_extra(digests[name]) for name in study.generators}}
     for role in ("preference", "evaluation"):
         settings = study.judges.as_settings(role)
-        models = {digest_of(model) for _, model in judge_models(settings, "")}
+        models = {without_extra(digest_of(model)) for _, model in judge_models(settings, "")}
         roles[f"the {role} judge"] = models | {judges[role].digest}
     found = [
         f"one and the same model is {one} and {other}"
