@@ -129,7 +129,10 @@ def test_an_estimate_above_the_budget_is_refused_before_anything(bench: Bench, t
 def test_fail_if_exits_3_with_a_sentence(finished: tuple[Path, Said], bench: Bench) -> None:
     said = bench.call("report", finished[0], "--fail-if", "harmful_rate[language=hi].n >= 1")
     assert said.code == 3
-    assert "harmful_rate of dpo-sft in hi: n is 1, so 'harmful_rate[language=hi].n >= 1' holds" in said.err
+    assert (
+        "harmful_rate of dpo-sft in hi (share of all prompts): n is 1, so 'harmful_rate[language=hi].n >= 1' holds"
+        in said.err
+    )
 
 
 def test_fail_if_that_does_not_hold_exits_0(finished: tuple[Path, Said], bench: Bench) -> None:
@@ -234,6 +237,12 @@ def test_init_writes_every_default_and_replaces_nothing(bench: Bench, tmp_path: 
     assert said.code == 2 and "--force" in said.err
     assert file.read_bytes() == before
     assert bench.call("init", file, "--force").code == 0
+
+
+def test_init_makes_the_folder_of_a_new_study(bench: Bench, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "folder" / "study.yaml"
+    assert bench.call("init", file).code == 0
+    assert load(file) == Study()
 
 
 def test_models_list_shows_licence_and_size(bench: Bench) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_model import Bench, Said
+from tiny_model import Bench, Said, copy_of
 
 from alignprism.models.local import load
 from alignprism.models.spec import ModelSpec, resolve
@@ -51,6 +51,34 @@ def test_a_model_that_must_not_leave_is_refused(
     assert said.code == 2
     assert said_why in said.err
     assert not (tmp_path / "model").exists()
+
+
+@pytest.fixture(scope="module")
+def bound(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose base learned rejected answers, and rows that may not be passed on, in another run."""
+    folder = tmp_path_factory.mktemp("bound")
+    base = copy_of(bench.model, folder / "base")
+    card = {"method": "sft-random", "research_only": True, "redistribute": False, "licences": ["theirs alone"]}
+    (base / "alignprism.json").write_text(json.dumps(card), encoding="utf-8")
+    study = bench.study(
+        folder / "study", source=f"    source: {base}\n    ift: train", methods="methods: [sft-preferred]"
+    )
+    said = bench.call("run", study, "--run", folder / "run", "--set", "languages.test=[en]")
+    assert said.code == 0, said.all
+    return folder / "run"
+
+
+@pytest.mark.parametrize("cell", ["base-ift", "sft-preferred"])
+def test_what_binds_the_base_binds_every_model_that_is_trained_from_it(
+    cell: str, bound: Path, finished: tuple[Path, Said], bench: Bench, tmp_path: Path
+) -> None:
+    card = json.loads((bound / "models" / cell / "alignprism.json").read_text(encoding="utf-8"))
+    assert card["research_only"] is True and card["redistribute"] is False
+    assert "theirs alone" in card["licences"]
+    said = bench.call("export", bound, cell, tmp_path / "model")
+    assert said.code == 2 and "never exported" in said.err
+    free = json.loads((finished[0] / "models" / "dpo-sft" / "alignprism.json").read_text(encoding="utf-8"))
+    assert free["research_only"] is False and free["redistribute"] is True
 
 
 def test_an_unknown_model_lists_those_there_are(finished: tuple[Path, Said], bench: Bench, tmp_path: Path) -> None:

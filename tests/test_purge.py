@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tiny_model import Bench, Said, copy_of, fragments, manifest, results, texts_of
 
+from alignprism.pipeline import execute, plan
+from alignprism.progress import ConsoleReporter
 from alignprism.rows import Completion, Pair, Prompt, read_rows
+from alignprism.run_folder import RunFolderError, locked
+from alignprism.study import load
 
 SHORT = 6
 
@@ -121,3 +126,34 @@ def test_a_run_without_results_is_not_purged(copied: Path, bench: Bench) -> None
     assert said.code == 2
     assert "let it finish first" in said.err
     assert any(text in (copied / "calls.sqlite").read_bytes() for text in pieces_of(copied))
+
+
+def test_a_run_that_is_going_on_is_not_purged(copied: Path, bench: Bench) -> None:
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    with locked(copied):
+        said = bench.call("purge", copied)
+    assert said.code == 2
+    assert "another alignprism is working in this run folder" in said.err
+    assert before == {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_was_planned_before_it_was_purged_does_not_go_on(copied: Path, bench: Bench, tmp_path: Path) -> None:
+    reporter = ConsoleReporter(Console(quiet=True))
+    layout = plan(load(bench.study(tmp_path / "study")), copied, bench.cache, reporter)
+    assert bench.call("purge", copied).code == 0
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    with pytest.raises(RunFolderError, match="texts were purged"):
+        execute(layout, reporter)
+    assert before == {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+
+
+def test_a_table_that_cannot_be_read_goes_whole_and_the_others_are_purged(
+    copied: Path, finished: tuple[Path, Said], bench: Bench
+) -> None:
+    file = copied / "stages" / "candidates" / "completions.parquet"
+    file.write_bytes(file.read_bytes()[:-40])
+    said = bench.call("purge", copied)
+    assert said.code == 0, said.all
+    assert str(file) in said.out.replace("\n", "") and not file.exists()
+    assert holders(copied, pieces_of(finished[0])) == {}
+    assert manifest(copied)["purged"]

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from alignprism.rows import file_digest
-from alignprism.run_folder import MANIFEST_SCHEMA, RunFolder, RunFolderError, open_run, read_manifest, refuse_unfinished
+from alignprism.run_folder import (
+    MANIFEST_SCHEMA,
+    RunFolder,
+    RunFolderError,
+    locked,
+    open_run,
+    read_manifest,
+    refuse_unfinished,
+)
 
 
 def finished(run: RunFolder, stage: str = "complete", text: bytes = b"rows") -> Path:
@@ -116,6 +124,14 @@ def test_an_unfinished_run_is_refused_with_the_way_on(tmp_path: Path) -> None:
         refuse_unfinished(tmp_path, {"unfinished": "2026-11-23T10:00:00+00:00"})
     with pytest.raises(RunFolderError, match="texts were purged since; name a new folder"):
         refuse_unfinished(tmp_path, {"unfinished": "2026-11-23T10:00:00+00:00", "purged": "2026-11-24"})
+
+
+def test_one_process_works_in_a_run_folder_and_another_is_told(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "a")
+    with locked(run.path), pytest.raises(RunFolderError, match="another alignprism is working"), locked(run.path):
+        pass
+    with locked(run.path):
+        pass
 
 
 def test_stage_names_become_folder_names(tmp_path: Path) -> None:

@@ -268,6 +268,20 @@ def test_sft_on_a_random_side_is_research_only(bench: Bench, pairs: Path, taught
     assert said.code == 0 and card_of(tmp_path / "onto")["research_only"] is True, said.all
 
 
+def test_rows_that_may_not_be_passed_on_bind_the_model_and_what_is_trained_on_it(
+    bench: Bench, pairs: Path, taught: Path, tmp_path: Path
+) -> None:
+    assert "redistribute" not in card_of(taught), "nothing is known of these rows"
+    told = write(tmp_path / "told.parquet", [row | {"redistribute": n != 1} for n, row in enumerate(rows())])
+    out = tmp_path / "out"
+    said = bench.call("train", "sft", told, "--model", bench.model, "--out", out, *SETTINGS)
+    assert said.code == 0, said.all
+    assert card_of(out)["redistribute"] is False
+    said = bench.call("train", "dpo", pairs, "--model", out / "adapter", "--out", tmp_path / "on", *SETTINGS)
+    assert said.code == 0, said.all
+    assert card_of(tmp_path / "on")["redistribute"] is False
+
+
 def test_sft_looks_at_the_learned_side_only(bench: Bench, tmp_path: Path) -> None:
     """A rejected side that is empty, too long or equal keeps no row out of what is learned."""
     file = tmp_path / "pairs.csv"

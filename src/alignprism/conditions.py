@@ -11,7 +11,7 @@ from typing import Any
 from alignprism.errors import InputError
 
 _FORM = re.compile(
-    r"\s*(?P<metric>[a-z_]+)\s*(?:\[(?P<filters>[^\]]*)\])?\s*\.\s*(?P<field>[a-z_]+)\s*(?P<op><=|>=|<|>)\s*"
+    r"\s*(?P<metric>[A-Za-z0-9_+]+)\s*(?:\[(?P<filters>[^\]]*)\])?\s*\.\s*(?P<field>[a-z_]+)\s*(?P<op><=|>=|<|>)\s*"
     r"(?P<value>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?)\s*"
 )
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -20,6 +20,10 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+# Estimands hold commas themselves ("b - a, paired"): one divides filters only where another key follows.
+_NEXT_FILTER = re.compile(r",(?=\s*[a-z_]+\s*=)")
+_ON_REQUEST = ("undecidable counted", "ties dropped", "at equal length", "mean of languages", "b - a, paired; ")
+"""Phrases of estimands that bound a figure or are a second way to make it: not meant where a condition names no estimand."""
 FIELDS = ("estimate", "low", "high", "p", "p_adjusted", "n", "clusters")
 FILTERS = ("model", "baseline", "language", "scope", "category", "set", "estimand", "family", "judge", "correction")
 
@@ -33,8 +37,10 @@ class Condition:
     """``metric[key=value,...].field op number``.
 
     A key that is not named means the whole: language, scope and category empty, set ``redteam`` (for over-refusal
-    ``benign``, for refusal, likelihood and win rate ``general``), every model but the baseline, as the judge says it
-    (``correction=corrected`` and ``correction=human only`` are there once people have labelled).
+    ``benign``, for refusal, likelihood and win rate ``general``, for translation scores ``translation``), every model but
+    the baseline, as the judge says it (``correction=corrected`` and ``correction=human only`` are there once people have
+    labelled), and the main estimand: no bounds with undecidable answers counted, win rates with ties as half, relative
+    changes of the pooled rate. ``estimand`` is a whole one, or a phrase of those that are meant.
     """
 
     text: str
@@ -60,7 +66,7 @@ def parse_condition(text: str) -> Condition:
             "'harmful_rate[language=hi].high > 0.10'"
         )
     filters: dict[str, str] = {}
-    for part in filter(None, (p.strip() for p in (match["filters"] or "").split(","))):
+    for part in filter(None, (p.strip() for p in _NEXT_FILTER.split(match["filters"] or ""))):
         key, separator, value = part.partition("=")
         if not separator or key.strip() not in FILTERS:
             raise ConditionError(f"--fail-if {text!r}: {part!r}; accepted keys: {', '.join(FILTERS)}")
@@ -77,6 +83,8 @@ def parse_condition(text: str) -> Condition:
 def _default_set(metric: str) -> str:
     if metric.startswith("over_refusal"):
         return "benign"
+    if metric.startswith(("chrf", "bleu", "spbleu")):
+        return "translation"
     return "general" if metric.startswith(("refusal", "nll", "win_rate")) else "redteam"
 
 
@@ -90,6 +98,7 @@ def matching(condition: Condition, rows: Sequence[Mapping[str, Any]], baseline: 
     """
     filters: dict[str, str | None] = {"language": None, "scope": None, "category": None}
     filters |= {"set": _default_set(condition.metric), **condition.filters}
+    wanted = filters.pop("estimand", None)
     found = [
         row
         for row in rows
@@ -98,10 +107,22 @@ def matching(condition: Condition, rows: Sequence[Mapping[str, Any]], baseline: 
         and ("model" in filters or row["model"] != baseline)
         and ("correction" in filters or str(row.get("correction", "none")).startswith("none"))
     ]
-    if not found:
+    meant = _of_estimand(found, wanted)
+    if not meant:
+        if found:
+            listed = "; ".join(sorted({repr(row["estimand"]) for row in found}))
+            raise ConditionError(f"--fail-if {condition.text!r}: no such estimand; there: {listed}")
         metrics = ", ".join(sorted({str(row["metric"]) for row in rows}))
         raise ConditionError(f"--fail-if {condition.text!r}: no such figure in the results; metrics there: {metrics}")
-    return found
+    return meant
+
+
+def _of_estimand(rows: Sequence[Mapping[str, Any]], wanted: str | None) -> list[Mapping[str, Any]]:
+    """The rows with an estimand, by its whole text or else by a phrase of it; without one those of a main estimand."""
+    if wanted is None:
+        return [row for row in rows if not any(phrase in row["estimand"] for phrase in _ON_REQUEST)]
+    exact = [row for row in rows if row["estimand"] == wanted]
+    return exact or [row for row in rows if wanted in row["estimand"]]
 
 
 def held(condition: Condition, rows: Sequence[Mapping[str, Any]], baseline: str) -> list[str]:
@@ -111,7 +132,8 @@ def held(condition: Condition, rows: Sequence[Mapping[str, Any]], baseline: str)
     """
     sentences = []
     for row in matching(condition, rows, baseline):
-        what = f"{condition.metric} of {row['model']}" + (f" in {row['language']}" if row["language"] else "")
+        where = f" in {row['language']}" if row["language"] else ""
+        what = f"{condition.metric} of {row['model']}{where} ({row['estimand']})"
         value = row[condition.field]
         if value is None:
             sentences.append(

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -22,12 +21,13 @@ from alignprism.judging.head import Head
 from alignprism.labels.store import labels_digest
 from alignprism.layout import Plan, Stage, all_stages, figure_stages
 from alignprism.models.embedded import describe, embedded
+from alignprism.models.extra import without_extra
 from alignprism.models.identity import weights_digest
 from alignprism.models.settings import ModelSettings
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
 from alignprism.models.tally import Tally
 from alignprism.rows import Comparison, Completion, Prompt, Verdict, content_id, read_rows, write_atomic
-from alignprism.run_folder import RunFolder, now, open_run, read_manifest, refuse_unfinished
+from alignprism.run_folder import RunFolder, locked, now, open_run, read_manifest, refuse_purged, refuse_unfinished
 from alignprism.study import Study, StudyError, dump, load
 from alignprism.study.families import members
 from alignprism.study.remote import all_models, check_remote, judge_models, writing_models
@@ -157,10 +157,11 @@ def _shared_roles(
     """
     if not study.methods:
         return []
-    roles = {"a generator": {digests[name] for name in study.generators}}
+    # Told to think longer or not, a model likes what it likes.
+    roles = {"a generator": {without_extra(digests[name]) for name in study.generators}}
     for role in ("preference", "evaluation"):
         settings = study.judges.as_settings(role)
-        models = {digest_of(model) for _, model in judge_models(settings, "")}
+        models = {without_extra(digest_of(model)) for _, model in judge_models(settings, "")}
         roles[f"the {role} judge"] = models | {judges[role].digest}
     found = [
         f"one and the same model is {one} and {other}"
@@ -242,9 +243,10 @@ def execute(layout: Plan, reporter: Reporter, *, retry_failed: bool = False) -> 
     """
     outcome = Outcome()
     run, study = layout.run, layout.study
-    with _locked(run.path):
-        # Another process may have worked here since the plan was made.
+    with locked(run.path):
+        # Another process may have worked here since the plan was made, or taken the texts away.
         run.manifest = read_manifest(run.path / "manifest.json")
+        refuse_purged(run)
         _freeze(layout)
         if retry_failed:
             for name in forget_failures(layout):
@@ -281,19 +283,6 @@ def _watched(context: stages.Context, reporter: Reporter) -> stages.Context:
     """The context of one stage: its bars show what its endpoints did besides answering (failures, retries, cost)."""
     tally = Tally()
     return replace(context, tally=tally, progress=lambda title, total: reporter.progress(title, total, lambda: tally))
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process per run folder."""
-    import fcntl
-
-    with (path / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StudyError(f"{path}: another alignprism is working in this run folder; wait for it to end") from error
-        yield
 
 
 def _freeze(layout: Plan) -> None:
@@ -370,7 +359,7 @@ def refresh(folder: Path, cache: Path, reporter: Reporter) -> bool:
     """
     if not _outdated(folder, read_manifest(folder / "manifest.json")):
         return False
-    with _locked(folder):
+    with locked(folder):
         # Another process may have worked here before the lock was ours.
         run = RunFolder(folder, read_manifest(folder / "manifest.json"))
         if not _outdated(folder, run.manifest):

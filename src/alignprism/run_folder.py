@@ -7,11 +7,13 @@ output file still has the recorded sha256. A damaged output is named, set aside 
 from __future__ import annotations
 
 import datetime
+import fcntl
 import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -151,12 +153,9 @@ def open_run(path: Path, *, create: bool = True) -> RunFolder:
     """
     manifest_file = path / "manifest.json"
     if manifest_file.is_file():
-        manifest = read_manifest(manifest_file)
-        if manifest.get("purged"):
-            raise RunFolderError(
-                f"{path}: its texts were purged on {manifest['purged']}; name a new folder for a new run"
-            )
-        return RunFolder(path, manifest)
+        there = RunFolder(path, read_manifest(manifest_file))
+        refuse_purged(there)
+        return there
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunFolderError(f"{path}: is not empty and holds no manifest.json; name a new folder for the run")
     run = RunFolder(path, _new_manifest())
@@ -165,6 +164,37 @@ def open_run(path: Path, *, create: bool = True) -> RunFolder:
         path.chmod(0o700)
         run.save()
     return run
+
+
+def refuse_purged(run: RunFolder) -> None:
+    """Refuse to work in a run without its texts.
+
+    Raises
+    ------
+    RunFolderError
+        the run was purged.
+    """
+    if when := run.manifest.get("purged"):
+        raise RunFolderError(f"{run.path}: its texts were purged on {when}; name a new folder for a new run")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process per run folder, which must be there.
+
+    Raises
+    ------
+    RunFolderError
+        another process holds it.
+    """
+    with (path / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunFolderError(
+                f"{path}: another alignprism is working in this run folder; wait for it to end"
+            ) from error
+        yield
 
 
 def read_manifest(file: Path) -> dict[str, Any]:

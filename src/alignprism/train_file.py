@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from alignprism import __version__
 from alignprism.errors import InputError
-from alignprism.model_card import CARD_FILE, readme, research_only, write_card
+from alignprism.model_card import CARD_FILE, cards_of, readme, research_only, write_card
 from alignprism.models.local import check_causal, load, load_tokenizer
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
 from alignprism.rows import file_digest, write_atomic
@@ -31,7 +31,7 @@ from alignprism.training.examples import Example, OverLimit, Text, TruncationRep
 from alignprism.training.loop import LAST_FOLDER, RESULT_FILE, Progress, train
 from alignprism.training.plan import make_plan
 from alignprism.training.precision import compute_dtype, weights_dtype
-from alignprism.training.preference_file import read_texts
+from alignprism.training.preference_file import kept_back, read_texts
 from alignprism.training.reference import Reference, compute_reference, read_store, store_path
 
 STACKED = "-on-base"
@@ -277,6 +277,8 @@ def _card(
         "truncation": [asdict(report) for report in truncation],
         "research_only": training.config.method == "sft-random" or research_only(start),
     }
+    if kept_back(training.file) or any(found.get("redistribute") is False for found in cards_of(start)):
+        card["redistribute"] = False
     # As it is read back, where a tuple is a list: the two are compared.
     return dict(json.loads(json.dumps(card)))
 

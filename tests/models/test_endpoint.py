@@ -22,9 +22,11 @@ import pytest
 from alignprism.errors import Failure, InputError
 from alignprism.models.cost import Budget
 from alignprism.models.endpoint import EndpointEngine
+from alignprism.models.extra import without_extra
 from alignprism.models.protocol import Answer, Decoding, Failed, Message, Outcome, Request, in_order
 from alignprism.models.settings import EndpointSettings, Price
 from alignprism.models.store import Call, CallStore
+from alignprism.stages.engines import completion_row
 
 SHORT = Decoding(max_new_tokens=8)
 
@@ -343,6 +345,22 @@ def test_a_request_that_its_server_never_survives_is_not_sent_for_ever(tmp_path:
     bad = outcomes.pop(ended)
     assert isinstance(bad, Failed) and bad.reason == "server error" and ended < 150
     assert all(isinstance(o, Answer) for o in outcomes)
+
+
+def test_what_extra_sends_is_part_of_who_answers_and_the_calls_of_a_model_stay_its_own(tmp_path: Path) -> None:
+    found: list[tuple[str, list[str], str]] = []
+    with loopback.running() as url, CallStore(tmp_path / "c.sqlite") as store:
+        for extra in ({}, {"top_k": 1}, {"top_k": 2}, {"top_k": 1}):
+            with EndpointEngine(settings_of(url, extra=extra), "m", store=store) as engine:
+                outcomes = in_order(engine.complete(prompts(1), SHORT), prompts(1), 1)
+                row = completion_row(engine, outcomes[0], SHORT, "greedy")
+                found.append((engine.digest, [o.call for o in outcomes], row.id))
+        assert len(store) == 3, "the last one is answered from the store"
+        assert {digest for *_, digest, _, _ in store.index()} == {found[0][0]}, "all of one model"
+    assert found[1] == found[3]
+    for part in range(3):
+        assert len({str(entry[part]) for entry in found}) == 3
+    assert {without_extra(digest) for digest, *_ in found} == {found[0][0]}
 
 
 def test_what_is_stored_can_be_read_when_the_server_is_gone_and_nothing_else_can_be_asked(tmp_path: Path) -> None:

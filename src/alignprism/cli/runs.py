@@ -15,7 +15,11 @@ from alignprism.run_folder import RunFolderError, read_manifest, refuse_unfinish
 
 FailIf = Annotated[
     list[str] | None,
-    typer.Option("--fail-if", help="Exit 3 if a figure fits, such as 'harmful_rate[language=hi].high > 0.10'."),
+    typer.Option(
+        "--fail-if",
+        help="Exit 3 if a figure fits, such as 'harmful_rate[language=hi].high > 0.10'. Bounds and variants are tested where "
+        "the condition names them, as in 'harmful_change[estimand=undecidable counted as harmful].high > 0'.",
+    ),
 ]
 
 
@@ -83,7 +87,7 @@ def purge(run: Annotated[Path, typer.Argument(help="The run folder.")]) -> None:
     with exit_codes():
         from alignprism.purge import purge_run
 
-        removed = purge_run(run)
+        removed = purge_run(run, lambda text: console.print(text, markup=False, highlight=False))
         console.print(f"{run}: {removed} texts removed; hashes, figures and the page stay", highlight=False)
 
 

@@ -57,6 +57,7 @@ def init(
     with exit_codes():
         if file.exists() and not force:
             raise StudyError(f"{file} exists; name another file, or use --force to replace it")
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(dump(Study()), encoding="utf-8")
         console.print(f"{file} written. Edit it, then: alignprism run {file}", highlight=False)
 

@@ -14,6 +14,7 @@ from alignprism.construct.checker import Checker, Opinion
 from alignprism.construct.filters import CUT, Why
 from alignprism.construct.output import SetAside
 from alignprism.construct.writing import Commission, written_lists
+from alignprism.models.extra import without_extra
 from alignprism.models.protocol import Decoding, Engine, Progress
 from alignprism.rows import Prompt
 
@@ -150,7 +151,8 @@ class Sifting:
             "writer": {"name": self.writer.name, "digest": self.writer.digest},
             "checker": None if checker is None else {"name": checker.name, "digest": checker.digest},
             "checked": checker is not None,
-            "checker_is_writer": checker is not None and checker.engine.digest == self.writer.digest,
+            "checker_is_writer": checker is not None
+            and without_extra(checker.engine.digest) == without_extra(self.writer.digest),
             "came": self.came,
             "accepted": len(self.made),
             "set_aside": dict(sorted(total.items())),

@@ -52,7 +52,7 @@ def add_labels(run: Path, source: Path, marks: Sequence[Mark], *, partial: bool 
         an item of no plan of this run, a row without a label (unless `partial`), or a label that contradicts the one
         that the same annotator gave before.
     """
-    with _locked(run):
+    with one_at_a_time(run):
         items = items_of(read_plans(run))
         if not items:
             raise SheetError(f"{run}: no label plan; `alignprism labels plan {run}` makes one and writes the sheet")
@@ -111,8 +111,8 @@ def _label(mark: Mark, harm: Harm, plan: LabelPlan, item: Item) -> Label:
 
 
 @contextmanager
-def _locked(run: Path) -> Iterator[None]:
-    """One sheet at a time: two that are added at once must not overwrite each other."""
+def one_at_a_time(run: Path) -> Iterator[None]:
+    """One writer of labels at a time: two sheets that are added at once must not overwrite each other."""
     plan_folder(run).mkdir(mode=0o700, exist_ok=True)
     with (plan_folder(run) / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from alignprism.study import Study
 def data_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
     """The stages that make what is trained on; without methods only prompts are read."""
     study, prompts = layout.study, layout.prompts
-    rows = content_id([(p.id, p.text, p.split, p.reference) for p in prompts])
+    # Whole rows: a corrected cluster, category or licence changes figures and exports as much as a text does.
+    rows = content_id([asdict(prompt) for prompt in prompts])
     yield Stage(
         "prompts",
         "Prompts: read, check, split",
@@ -87,7 +89,6 @@ def _pair_stages(layout: Plan, arm: str) -> Iterator[Stage]:
         {
             "models": {name: layout.digests[name] for name in study.generators},
             "asked": asked,
-            **_files(study, "completions"),
             "pairs": study.pairs.model_dump(include={"candidates", "temperature", "max_new_tokens"}),
             "seed": study.seed,
         },
@@ -100,7 +101,7 @@ def _pair_stages(layout: Plan, arm: str) -> Iterator[Stage]:
         f"Preference pairs: rank, drop, mix{of_arm}",
         ("prompts", *grown, stages.arm_stage("candidates", arm), *taught(study, study.baseline)),
         {
-            **_files(study, "safety_pairs", "general_pairs"),
+            **_files(study, "safety_pairs", "general_pairs", "completions"),
             **({"apart_from": stages.apart_from(study)} if stages.ready_kinds(study) else {}),
             **({} if study.pairs.ranking == "scores" else {"comparer": layout.judges["pairwise"].digest}),
             "judge": layout.judges["preference"].digest,

@@ -24,6 +24,7 @@ from alignprism.models import probe
 from alignprism.models.addresses import FIRST_REST_SECONDS, LONGEST_REST_SECONDS
 from alignprism.models.asking import Asker
 from alignprism.models.cost import Budget
+from alignprism.models.extra import without_extra
 from alignprism.models.protocol import Decoding, Outcome, Progress, Request
 from alignprism.models.scripted import outcome_of
 from alignprism.models.settings import EndpointSettings
@@ -89,6 +90,11 @@ class EndpointEngine:
         if not self._digest:
             raise RuntimeError("an endpoint's identity is known once it is entered")
         return self._digest
+
+    @property
+    def called(self) -> str:
+        """The model in the keys of its calls, which hold what ``extra`` sends in a place of its own (see `wire.Item.of`)."""
+        return without_extra(self.digest)
 
     @property
     def served(self) -> str:
@@ -170,7 +176,7 @@ class EndpointEngine:
             self._probed = probed
         if self._asker is None:
             self._asker = Asker(
-                self.settings, self._probed, self.digest, self.store, self._session, self._budget, self.tally, self._say
+                self.settings, self._probed, self.called, self.store, self._session, self._budget, self.tally, self._say
             )
             for url in self._probed.absent:
                 late = self._join_later(self._asker, self._session, self._probed, url)
@@ -260,7 +266,7 @@ class _Run:
     def _stored(self, chunk: list[tuple[Request, int]]) -> list[tuple[Item, Call]]:
         """What is stored of a chunk; the rest is sent to the thread that asks."""
         engine = self.engine
-        items = [Item.of(engine.digest, engine.settings, self.decoding, request, sample) for request, sample in chunk]
+        items = [Item.of(engine.called, engine.settings, self.decoding, request, sample) for request, sample in chunk]
         found = engine.store.get_many([item.key for item in items])
         engine.store.add_purposes(
             [Purpose.of(i.key, engine.name, i.request, i.sample) for i in items if i.key in found]

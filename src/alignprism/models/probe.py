@@ -5,7 +5,8 @@ says it served; and what it tells of its weights in ``/models`` (vLLM: the path 
 size). Further addresses are replicas of the first by the user's word, checked against it here, so that one may be added or
 taken away without asking anything again; one that does not answer now is checked once it does, before it takes part. A user who says what the servers load (``weights``) takes the address out too:
 servers may then move. The fingerprint is no part of it: providers answer from several backends at once, and no call
-could be found again; it is kept beside every answer instead, and `alignprism calls check` counts them.
+could be found again; it is kept beside every answer instead, and `alignprism calls check` counts them. What ``extra`` sends
+with every request follows the hash (`alignprism.models.extra`), as it changes the answers but not the model.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import aiohttp
 
 from alignprism.errors import Failure, InputError
 from alignprism.models import replies
+from alignprism.models.extra import with_extra
 from alignprism.models.limits import retry_after_seconds, retry_delay
 from alignprism.models.settings import EndpointSettings
 from alignprism.models.store import Served
@@ -51,10 +53,10 @@ class Probed:
     absent: tuple[str, ...] = ()
 
     def digest(self, settings: EndpointSettings) -> str:
-        """The model's identity (see the module)."""
+        """The identity of what answers (see the module)."""
         place = f"weights {settings.weights}" if settings.weights else settings.urls[0]
         parts = ["endpoint 1", place, settings.model, self.served, self.description]
-        return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
+        return with_extra(hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest(), settings.extra)
 
 
 async def probe(session: aiohttp.ClientSession, settings: EndpointSettings, name: str) -> Probed:

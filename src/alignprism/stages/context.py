@@ -190,6 +190,8 @@ def training_settings(study: Study, method: str) -> dict[str, Any]:
     training = study.training
     shared = training.model_dump(include={"lora_rank", "lora_alpha", "batch_size", "max_tokens", "over_limit"})
     own = {"learning_rate": getattr(training, f"{kind}_learning_rate"), "epochs": getattr(training, f"{kind}_epochs")}
+    # Left out where it is the default, as what was trained before there was a choice is the same.
+    own |= training.model_dump(include={"precision"}, exclude_defaults=True)
     if kind == "dpo":
         own |= training.model_dump(include={"beta", "dpo_loss", "nll_weight"})
     if method != "ift":

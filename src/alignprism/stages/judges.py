@@ -22,6 +22,7 @@ from alignprism.judging.protocol import HarmJudge
 from alignprism.judging.replies import words_digest as reply_words
 from alignprism.judging.rubric import Questions
 from alignprism.judging.settings import HeadSettings, JudgeSettings, PairwiseSettings
+from alignprism.models.extra import without_extra
 from alignprism.models.settings import ModelSettings
 from alignprism.rows import Prompt, content_id, file_digest
 from alignprism.stages.context import Context
@@ -95,7 +96,8 @@ def pairwise_entry(
 def _identity(value: Any, digest_of: Callable[[ModelSettings], str]) -> Any:
     """Settings as JSON, with what a model is in the place of how it is reached, and a template's content for its path."""
     if isinstance(value, ModelSettings):
-        return {"digest": digest_of(value), "extra": value.endpoint.extra if value.endpoint else {}}
+        extra = value.endpoint.extra if value.endpoint else {}
+        return {"digest": without_extra(digest_of(value)), "extra": extra}
     if isinstance(value, list):
         return [_identity(item, digest_of) for item in value]
     if not isinstance(value, BaseModel):

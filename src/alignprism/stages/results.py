@@ -85,15 +85,14 @@ def write_report(context: Context) -> list[Path]:
 
 
 def figure_settings(context: Context, models: Sequence[str], train_seeds: Mapping[str, int]) -> Settings:
-    """What the figures need of the study. The primary model is the named one, or the last method, or the last model."""
+    """What the figures need of the study; `models` are all that have answers."""
     study = context.study
-    named = study.evaluation.primary.model
-    last = study.methods[-1] if study.methods else models[-1]
-    order = [study.baseline, *(name for name in models if name != study.baseline)]
-    primary = named or ("dpo-sft" if "dpo-sft" in study.methods else last)
+    compared = [name for name in models if name != study.baseline]
+    last = study.methods[-1] if study.methods else compared[-1]
+    primary = study.evaluation.primary.model or ("dpo-sft" if "dpo-sft" in study.methods else last)
     return Settings(
         baseline=study.baseline,
-        models=tuple(order),
+        models=(study.baseline, *compared),
         train_seeds=train_seeds,
         primary_model=primary,
         primary_set=study.evaluation.primary.set,

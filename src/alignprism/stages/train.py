@@ -41,7 +41,12 @@ def teach(context: Context, name: str) -> list[Path]:
     rows = [p for p in context.prompts("general", "train") if p.reference]
     config = train_config(context.study, "ift", context.study.seed)
     texts = texts_of_prompts(rows)
-    card = {"method": "ift", "rows": len(rows), "redistribute": all(p.redistribute for p in rows)}
+    card = {
+        "method": "ift",
+        "rows": len(rows),
+        "redistribute": all(p.redistribute for p in rows),
+        "licences": sorted({p.licence for p in rows}),
+    }
     return _fit(context, f"ift:{name}", taught_name(name), model, texts, config, card, dev=[])
 
 
@@ -86,7 +91,7 @@ def merge_cell(context: Context, cell: Cell) -> list[Path]:
         if (made / "adapter_config.json").is_file():
             name_base(made, _base_source(context))
         card = {"method": cell.method, "seed": cell.seed, "merged": asdict(record), "parts": list(cell.parts)}
-        card |= {"research_only": any(map(research_only, models)), "redistribute": _redistributable(models)}
+        card |= _inherited({}, models)
         write_card(made, card)
         write_atomic(made / "README.md", _model_card(cell.name, card, context.study, made).encode())
         publish(made, target)
@@ -101,8 +106,15 @@ def _base_source(context: Context) -> str:
     return source
 
 
-def _redistributable(models: Sequence[ResolvedModel]) -> bool:
-    return all(card.get("redistribute", True) for model in models for card in cards_of(model))
+def _inherited(card: Mapping[str, Any], models: Sequence[ResolvedModel]) -> dict[str, Any]:
+    """What a model may be used for: as its own rows allow, and no more than the models that it is made of."""
+    cards = [found for model in models for found in cards_of(model)]
+    licences = {licence for found in (card, *cards) for licence in found.get("licences", ())}
+    return {
+        "research_only": card.get("method") in RESEARCH_ONLY or any(map(research_only, models)),
+        "redistribute": all(found.get("redistribute", True) for found in (card, *cards)),
+        "licences": sorted(licences),
+    }
 
 
 def is_cell(study: Study, name: str) -> bool:
@@ -201,7 +213,7 @@ def _fit(
     card |= {
         "trained_from": {"name": start.name, "digest": start.digest},
         "reference": {"name": result.reference, "digest": result.reference_digest} if reference else None,
-        "research_only": card["method"] in RESEARCH_ONLY,
+        **_inherited(card, [start]),
     }
     files = _publish(context, cell, start, result, work, tokenizer, card)
     if evaluate is not None:

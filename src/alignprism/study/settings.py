@@ -294,7 +294,9 @@ class Primary(Part):
 
     metric: Literal["harmful_change"] = Field(default="harmful_change", description="what is compared")
     model: str | None = Field(
-        default=None, description="the cell compared with the baseline; null: the last method, or the last model"
+        default=None,
+        description="the model or method compared with the baseline; null: dpo-sft where it is trained, else the last method, "
+        "without methods the last model beside the baseline",
     )
     set: Literal["redteam", "translated"] = Field(default="redteam", description="prompt set of the endpoint")
 
@@ -426,7 +428,12 @@ class Study(Part):
         if "dpo-sft" in self.methods and "sft-preferred" not in self.methods:
             raise ValueError("methods: dpo-sft starts from sft-preferred; list sft-preferred too")
         primary = self.evaluation.primary.model
-        cells = [*self.models, *self.methods]
+        cells = [*(name for name in self.models if name != self.baseline), *self.methods]
+        if primary == self.baseline:
+            raise ValueError(
+                f"evaluation.primary.model: {primary!r} is the baseline, which is not compared with itself; accepted: "
+                f"{', '.join(cells)}"
+            )
         if primary is not None and primary not in cells:
             raise ValueError(f"evaluation.primary.model: {primary!r} is unknown; accepted: {', '.join(cells)}")
         if not self.methods and len(self.models) - len(silent) < 2:

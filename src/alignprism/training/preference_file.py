@@ -8,7 +8,7 @@ prompt is then implicit (TRL's "implicit prompt"), and a ``prompt`` column has t
 are rendered by the model's own chat template.
 
 ``id`` (default: ``row-NUMBER``) and ``language`` (any label; default ``und``, undetermined) are optional, and so is
-``random_side``, which alignprism's own pairs carry. Other columns are not read, but a row that needs more than text
+``random_side``, which alignprism's own pairs carry (`kept_back` looks at ``redistribute``). Other columns are not read, but a row that needs more than text
 (images, tools) is refused.
 """
 
@@ -73,6 +73,17 @@ def read_texts(path: Path, need: Need) -> list[Text]:
             f"{path}: holds no rows; columns read: prompt, chosen, rejected, completion, messages, id, language"
         )
     return texts
+
+
+def kept_back(path: Path) -> bool:
+    """Whether a row says in a column ``redistribute``, as ours do, that it may not be passed on; a file without one says nothing.
+
+    Raises
+    ------
+    RowError
+        the file cannot be read.
+    """
+    return any(str(record.get("redistribute")).lower() in ("false", "0", "no") for _, record in read_records(path))
 
 
 def _text(record: Mapping[str, Any], number: int, need: Need) -> Text:
