@@ -160,6 +160,7 @@ def test_ready_pairs_are_trained_on_but_none_of_a_held_out_prompt(bench: Bench, 
     dropped = results(run)["pairs"]["safety"]["dropped"]
     assert dropped["of a held-out prompt"] > 0 and dropped["another language"] > 0
     assert len([reason for reason in dropped if "chosen" in reason]) == 2, dropped
+    assert results(run)["pairs"]["safety"]["not_compared_across_languages"] == []
     read = 2 + sum(1 for p in read_sample("redteam") if p.language in ("en", "ar", "fr") and p.reference)
     assert sum(dropped.values()) + results(run)["pairs"]["safety"]["made"] == read
     lines = (run / "stages" / "pairs" / "set_aside.jsonl").read_text(encoding="utf-8").splitlines()

@@ -16,6 +16,8 @@ _CODE = re.compile(r"[a-z]{2,3}")
 _NAMES = {"tl": "Filipino (Tagalog)"}
 _ALIASES = {"fil": "tl"}
 _MORE_SCRIPTS = {"sr": ("Cyrl", "Latn"), "hi": ("Deva",)}
+_SCRIPT = re.compile(r"[-_]([A-Z][a-z]{3})(?![A-Za-z])")
+_REGION = re.compile(r"[A-Z]{2}|[0-9]{3}")
 _RIGHT_TO_LEFT = frozenset({"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm", "Rohg"})
 
 
@@ -55,6 +57,33 @@ def language(code: str) -> Language:
         name = code
     scripts = _MORE_SCRIPTS.get(code, (script,))
     return Language(code, name, scripts, "rtl" if scripts[0] in _RIGHT_TO_LEFT else "ltr")
+
+
+def script_of(label: str) -> str | None:
+    """The ISO 15924 script that a label names, if it names one: ``Latn`` of ``sr-Latn`` or ``srp_Latn``."""
+    found = _SCRIPT.search(label)
+    return found[1] if found else None
+
+
+def region_of(label: str) -> str:
+    """The region that a label names behind a language's code: ``TW`` of ``zh-TW`` or ``zh_Hant_TW``; empty for none."""
+    first, *others = re.split("[-_]", label.strip())
+    if not _CODE.fullmatch(first.lower()):
+        return ""
+    return next((part.upper() for part in others if _REGION.fullmatch(part.upper())), "")
+
+
+@cache
+def region_script(code: str, region: str) -> str | None:
+    """The script in which a language is written in a region, by CLDR: ``Hant`` for zh in TW; None where it says nothing."""
+    subtags = get_global("likely_subtags").get(f"{code}_{region}")
+    return script_of(str(subtags)) if subtags else None
+
+
+def home_region(code: str) -> str:
+    """The region whose variety a language's code alone stands for, by CLDR: BR for pt, IN for hi; empty where none is."""
+    last = str(get_global("likely_subtags").get(code, "")).rpartition("_")[2]
+    return last if _REGION.fullmatch(last) else ""
 
 
 @cache

@@ -12,6 +12,7 @@ from parallel_sample import dictionary, sample, times_asked, translator
 
 from alignprism.construct.translate import TranslatedSet, translate_prompts
 from alignprism.construct.translation_checks import FEWEST_FOR_LENGTH, problem_of, unusual_lengths
+from alignprism.construct.translation_rows import first_row
 from alignprism.construct.translation_settings import TranslateSettings
 from alignprism.construct.translators import FromFile
 from alignprism.errors import Failure, InputError
@@ -165,6 +166,51 @@ def test_a_named_script_is_checked_and_kept() -> None:
         [FIRST], ["sr-Latn"], translator({(FIRST.text, "sr"): "Напиши нам нешто о нашим комшијама из села."})
     )
     assert reasons(cyrillic) == {f"{FIRST.id}-sr-Latn": "script"}
+
+
+@pytest.mark.parametrize(
+    ("target", "good", "bad"),
+    [
+        ("hi-Latn", "Mujhe apne gaon ke logon ke baare mein batao.", "मुझे अपने गाँव के लोगों के बारे में बताओ।"),
+        (
+            "uz-Cyrl",
+            "Менга қишлоғимиз одамлари ҳақида айтиб беринг.",
+            "Menga qishlogʻimiz odamlari haqida aytib bering.",
+        ),
+        ("pa-Arab", "مینوں اپنے پنڈ دے لوکاں بارے دسو۔", "ਮੈਨੂੰ ਆਪਣੇ ਪਿੰਡ ਦੇ ਲੋਕਾਂ ਬਾਰੇ ਦੱਸੋ।"),
+        ("zh-Hant", "請告訴我我們村裡的人們在說些什麼話。", "请告诉我我们村里的人们在说些什么话。"),
+    ],
+)
+def test_the_script_that_a_target_names_is_the_one_that_is_tested(target: str, good: str, bad: str) -> None:
+    assert problem_of(good, FIRST.text, target) is None
+    assert problem_of(bad, FIRST.text, target) == ("script", f"most letters are not in {target[3:]}")
+
+
+def kept_of(prompt: Prompt, target: str) -> TranslatedSet:
+    known = translator({(FIRST.text, "sr"): "Напиши нам нешто о нашим комшијама из села."})
+    return translate_prompts([FIRST, prompt], [target], known, settings=TranslateSettings(keep_source=True))
+
+
+def test_serbian_that_is_kept_is_written_in_the_script_that_the_target_names() -> None:
+    own = Prompt("own", "Како да напишем писмо?", "sr", "redteam", "test", "s", reference="Љубазно.", locale="sr-RS")
+    for target, text, reference in (
+        ("sr-Latn", "Kako da napišem pismo?", "Ljubazno."),
+        ("sr-Cyrl", own.text, own.reference),
+        ("sr", own.text, own.reference),
+    ):
+        made = next(p for p in kept_of(own, target).prompts if p.id.startswith("own"))
+        assert (made.text, made.reference, made.language) == (text, reference, "sr")
+        assert made.locale == ("sr-Latn" if target == "sr-Latn" else "sr-RS")
+    latin = replace(own, text="Kako da napišem pismo?", reference=None)
+    assert "Како да напишем писмо?" in [p.text for p in kept_of(latin, "sr-Cyrl").prompts]
+
+
+def test_a_prompt_in_another_script_than_the_targets_is_not_kept() -> None:
+    own = Prompt("own", "请告诉我这个国家的历史", "zh", "redteam", "test", "s")
+    settings = TranslateSettings(keep_source=True)
+    assert first_row(own, "zh-Hant", settings).reason == "is in the target language already, in another script"
+    assert first_row(own, "zh", settings).kept and first_row(own, "zh-Hans", settings).kept
+    assert first_row(replace(own, text="請告訴我這個國家的歷史"), "zh-Hant", settings).kept
 
 
 def test_a_run_out_of_budget_stops_and_goes_on(tmp_path: Path) -> None:

@@ -222,7 +222,16 @@ def test_a_script_that_a_model_lacks_is_not_replaced() -> None:
 def test_targets_are_named_by_any_label_and_once() -> None:
     assert targets_of(["Hindi", " ar", "srp_Latn", "tgl"]) == ["hi", "ar", "sr-Latn", "tl"]
     assert target_name("sr-Latn") == "Serbian (Latin script)"
-    for labels, words in ((["hi", "hin"], "named twice"), ([" "], "at least one"), (["xx-"], "no language known")):
+    assert targets_of(["zh-TW", "pt-BR", "pa_PK", "sr-Cyrl-RS"]) == ["zh-Hant", "pt", "pa-Arab", "sr-Cyrl"]
+    assert targets_of(["zh-CN", "sr-ME", "uz-Cyrl"]) == ["zh", "sr-Latn", "uz-Cyrl"]
+    with pytest.raises(InputError, match=r"'pt-PT': .*the variety of a region; write pt for Portuguese"):
+        targets_of(["hi", "pt-PT"])
+    for labels, words in (
+        (["hi", "hin"], "named twice"),
+        (["zh-TW", "zh-Hant"], "named twice"),
+        ([" "], "at least one"),
+        (["xx-"], "no language known"),
+    ):
         with pytest.raises(InputError, match=words):
             targets_of(labels)
 

@@ -26,6 +26,15 @@ def test_one_text_in_two_splits_stops_the_run_whatever_its_spelling_or_set(same:
         check_leaks([prompt("a", "train", "Insult me."), prompt("b", "test", same, prompt_set=prompt_set)])
 
 
+@pytest.mark.parametrize(
+    ("language", "one", "other"), [("sr", "Како да почнем?", "Kako da počnem?"), ("ar", "كَيْفَ أبـدأ؟", "كيف أبدأ؟")]
+)
+def test_one_text_in_another_script_or_without_vowel_marks_is_a_leak(language: str, one: str, other: str) -> None:
+    rows = [prompt("a", "test", one), prompt("b", "train", other)]
+    with pytest.raises(RowError, match="share a text"):
+        check_leaks([dataclasses.replace(row, language=language) for row in rows])
+
+
 def test_one_text_in_two_languages_is_no_leak() -> None:
     check_leaks([prompt("a", "train", "OK?"), dataclasses.replace(prompt("b", "test", "OK?"), language="fr")])
 

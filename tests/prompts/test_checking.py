@@ -189,3 +189,35 @@ def test_findings_go_to_parquet_as_well(tmp_path: Path) -> None:
     with Findings(tmp_path / "f.parquet") as findings:
         check(read_prompts([tmp_path / "a.jsonl"]), findings, LIGHT)
     assert pq.read_table(tmp_path / "f.parquet").to_pylist()[0]["check"] == "language"
+
+
+SERBIAN = (
+    "Како да пронађем најближу пекару која ради пре седам?",
+    "Kako da pronađem najbližu pekaru koja radi pre sedam?",
+)
+
+
+def test_serbian_in_two_scripts_is_a_leak_between_splits_but_no_double(tmp_path: Path) -> None:
+    rows = [
+        Prompt(f"p{n}", text, "sr", "redteam", split, f"s{n}")  # type: ignore[arg-type]
+        for n, (text, split) in enumerate(zip(SERBIAN, ("test", "train"), strict=True))
+    ]
+    found, outcome = run(tmp_path, rows)
+    assert [row["evidence"] for row in found["leak"]] == ["a duplicate lies in test, this row in train"]
+    assert [row["evidence"] for row in found["near-duplicate"]] == ["Jaccard similarity 1.00 of character 5-grams"]
+    assert "duplicate" not in found and not outcome.exact, "--fix would drop the slice in the other script"
+
+
+def test_the_script_that_a_locale_names_is_the_one_that_is_checked(tmp_path: Path) -> None:
+    rows = [
+        Prompt(
+            "a", "Mujhe sabse paas ki bakery kahan milegi, bataiye?", "hi", "redteam", "train", "a", locale="hi-Latn"
+        ),
+        Prompt("b", SENTENCES["hi"], "hi", "redteam", "train", "b", locale="hi-Latn"),
+        Prompt("c", SERBIAN[0], "sr", "redteam", "train", "c", locale="sr-Latn"),
+    ]
+    found, _ = run(tmp_path, rows)
+    assert {row["id"]: row["evidence"] for row in found["language"]} == {
+        "b": "labelled hi-Latn, but 100% of the letters are of another script",
+        "c": "labelled sr-Latn, but 100% of the letters are of another script",
+    }

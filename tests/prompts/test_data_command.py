@@ -49,6 +49,13 @@ def test_from_a_file_to_a_published_folder(tmp_path: Path, source: Path) -> None
     assert SECRET not in said
     said = run("split", tmp_path / "in", "--out", tmp_path / "split", "--exact", "--near-cut", "0.9")
     assert "45 prompts in 45 clusters, 0 set aside" in said
+    assert "--previous" not in said
+    apart = ("--near-cut", "0.9", "--embed-rows", "10")
+    said = run("split", tmp_path / "in", "--out", tmp_path / "across", *apart)
+    assert "rows that are added later can move old ones" in said and "give the next split --previous" in said
+    assert "can move" not in run(
+        "split", tmp_path / "in", "--out", tmp_path / "next", "--previous", tmp_path / "across", *apart
+    )
     run("check", tmp_path / "split", "--embed-rows", "0", "--near-cut", "0.9", "--out", tmp_path / "findings.jsonl")
     said = run("export", tmp_path / "split", "--format", "aya", "--out", tmp_path / "aya")
     assert "prompts: 45 written, 45 come back unchanged" in said

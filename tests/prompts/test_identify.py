@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alignprism.prompts.identify import identify, same_language, script_share
+from alignprism.prompts.identify import identify, own_script, same_language, script_share, share_in
 
 EIGHT = ("en", "hi", "fr", "es", "ar", "ru", "sr", "tl")
 
@@ -66,3 +66,31 @@ def test_varieties_of_one_language_are_one() -> None:
 )
 def test_the_share_of_letters_in_a_script_of_the_language(text: str, language: str, share: float | None) -> None:
     assert script_share(text, language) == share
+
+
+@pytest.mark.parametrize(
+    ("text", "script", "inside"),
+    [
+        ("Napiši pismo", "Latn", True),
+        ("Напиши писмо", "Latn", False),
+        ("请告诉我这个国家的历史", "Hans", True),
+        ("请告诉我这个国家的历史", "Hant", False),
+        ("請告訴我這個國家的歷史", "Hant", True),
+        ("請告訴我這個國家的歷史", "Hans", False),
+        ("你好", "Hans", True),
+        ("你好", "Hant", True),
+        ("Tell me", "Hant", False),
+    ],
+)
+def test_letters_of_one_script(text: str, script: str, inside: bool) -> None:
+    share = share_in(text, script)
+    assert share is not None and (share >= 0.5) is inside
+
+
+def test_what_has_no_letters_or_an_unknown_script_has_no_share() -> None:
+    assert share_in("123 !", "Latn") is None and share_in("abc", "Runr") is None
+
+
+def test_scripts_in_which_a_language_is_identified() -> None:
+    assert own_script("sr", "Latn") and own_script("zh", "Hant") and own_script("hi", "Deva")
+    assert not own_script("hi", "Latn") and not own_script("uz", "Cyrl") and not own_script("hi", "Runr")

@@ -22,7 +22,7 @@ from alignprism.errors import Failure
 from alignprism.prompts.formats import find_format
 from alignprism.prompts.formats.format import Format, Options, Part
 from alignprism.prompts.hub import hub_files, is_hub_id
-from alignprism.prompts.imports import import_files
+from alignprism.prompts.imports import Imported, import_files
 from alignprism.prompts.sources import list_files
 from alignprism.prompts.tables import read_folder
 from alignprism.rows import RowError
@@ -241,6 +241,54 @@ def test_a_hub_data_set_streams_through_datasets(tmp_path: Path, monkeypatch: py
     outcome = import_files(files, find_format("aya"), tmp_path / "out", Options())
     assert (outcome.total.read, outcome.total.kept, outcome.total.set_aside) == (2, 1, 1)
     assert [p.language for p in read_folder(tmp_path / "out")["prompts"]] == ["hi"]
+
+
+def answer(asked: str, said: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+
+
+def from_hub(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, splits: dict[str, list[dict[str, Any]]]
+) -> tuple[dict[str, list[Any]], Imported]:
+    """A data set of that name, with these splits, as it comes through `datasets`."""
+    published = folder / name
+    published.mkdir(parents=True)
+    listed = ""
+    for split, rows in splits.items():
+        (published / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        listed += f"  - split: {split}\n    path: {split}.jsonl\n"
+    (published / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{listed}---\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
+    form = find_format("ultrafeedback")
+    assert name in form.hub
+    outcome = import_files(hub_files(name, known=form.hub), form, folder / "out", Options())
+    return read_folder(folder / "out"), outcome
+
+
+def test_ultrafeedback_of_the_hub_is_read_by_its_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [{"model": m, "response": f"by {m}", "overall_score": s} for m, s in (("a", 5.0), ("b", 9.0))]
+    rows = [{"instruction": f"Why {n}?", "completions": said} for n in range(30)]
+    tables, outcome = from_hub(tmp_path, monkeypatch, "openbmb/UltraFeedback", {"train": rows})
+    assert (outcome.total.kept, outcome.total.set_aside) == (30, 0) and list(outcome.parts) == ["original"]
+    # Nobody has split it: "train" is the hub's word for all of it.
+    assert len({prompt.split for prompt in tables["prompts"]}) > 1
+
+
+def test_the_published_test_split_of_the_hub_stays_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = {
+        f"{split}_prefs": [
+            {
+                "prompt": f"{split} {n}?", "prompt_id": f"{split} {n}", "chosen": answer("?", "Because."),
+                "rejected": answer("?", "No."), "score_chosen": 8.0, "score_rejected": 4.0,
+            }
+            for n in range(12)
+        ]
+        for split in ("train", "test")
+    }  # fmt: skip
+    tables, outcome = from_hub(tmp_path, monkeypatch, "HuggingFaceH4/ultrafeedback_binarized", splits)
+    assert outcome.total.kept == 24 and not outcome.not_read
+    assert all(prompt.text.startswith(prompt.split) for prompt in tables["prompts"])
 
 
 def test_a_set_that_moved_is_found_under_its_other_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignprism.prompts.clusters import joined
-from alignprism.prompts.lexical import CUT, grams, jaccard, near_pairs, normalise, signatures
+from alignprism.prompts.lexical import CUT, folded, grams, jaccard, near_pairs, normalise, signatures
 
 WORDS = [
     "river",
@@ -73,6 +73,28 @@ def test_case_spaces_and_compatibility_forms_are_no_difference() -> None:
     assert found(["The old mill by the river is closed today.", "the OLD mill  by the river is closed today."]) == {
         (0, 1)
     }
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "language"),
+    [
+        ("Како да отворим рачун у Џакову, Љубо?", "Kako da otvorim račun u Džakovu, Ljubo?", "sr"),
+        ("Како да отворим рачун?", "Kako da otvorim račun?", "bs"),
+        ("كَيْفَ أَكْتُبُ رِسَالَةً؟", "كيف أكتب رسالة؟", "ar"),
+        ("كيـــف أكتب ـــ رسالة؟", "كيف أكتب رسالة؟", "ar"),
+    ],
+)
+def test_two_spellings_of_one_text_are_one(one: str, other: str, language: str) -> None:
+    assert normalise(one) != normalise(other)
+    assert folded(normalise(one), language) == folded(normalise(other), language)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [("как дела", "ru"), ("kako да", "mk"), ("मुझे ज़रूर", "hi"), ("plain text", "sr"), ("أآإا", "ar")],
+)
+def test_what_makes_another_word_is_not_folded(text: str, language: str) -> None:
+    assert folded(normalise(text), language) == normalise(text)
 
 
 def test_languages_are_never_compared_and_a_negative_group_with_none() -> None:

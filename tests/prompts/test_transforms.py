@@ -28,6 +28,9 @@ from alignprism.rows import Prompt
         ("नमस्ते दोस्त, ज़िंदगी कैसी है?", "namaste dost, zindagee kaisee hai?"),
         ("१० रुपये OK", "10 rupye OK"),
         ("न", "na"),
+        ("\u0958\u0932\u092e \u095b\u0930\u093e", "qalam zara"),
+        ("\u092c\u095c\u093e \u092b\u093c\u0930\u0915 \u092a\u095d\u094b \u095f\u0939", "bara farak parho yah"),
+        ("ऴ", "la"),
     ],
 )
 def test_hindi_as_it_is_typed(text: str, latin: str) -> None:
@@ -86,6 +89,8 @@ def test_no_devanagari_letter_is_left(text: str) -> None:
 def test_code_mixing_takes_every_second_sentence_or_common_words() -> None:
     assert code_mixed("Uno. Dos. Tres.", "One. Two. Three.", "es") == "Uno. Two. Tres."
     assert code_mixed("मुझे पैसे चाहिए, दोस्त", "I need money, friend", "hi") == "मुझे money चाहिए, friend"
+    assert code_mixed("أخبرني رجاءً عن الوَقت والمديـنة", None, "ar") == "أخبرني please عن time والمديـنة"
+    assert code_mixed("غَدًا أكتب رسـالة", None, "ar") == "tomorrow أكتب message"
     assert code_mixed("Hola", "Hello", "es") is None
     assert code_mixed("Ein Satz.", None, "de") is None
 

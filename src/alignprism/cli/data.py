@@ -275,7 +275,13 @@ def data_split(
         float, typer.Option("--near-cut", min=0.05, max=1, help="Similarity from which texts stay together.")
     ] = 0.7,
     embed_rows: Annotated[
-        int, typer.Option("--embed-rows", min=0, help="Rows compared across languages (about 40 a second); 0 for none.")
+        int,
+        typer.Option(
+            "--embed-rows",
+            min=0,
+            help="Rows compared across languages (about 40 a second); 0 for none. Rows added later can then move old ones: "
+            "give the next split --previous.",
+        ),
     ] = 0,
 ) -> None:
     """Draw train, dev and test by seed cluster: translations, rephrasings and near-duplicates stay together."""
@@ -293,6 +299,13 @@ def data_split(
             f"{done.unreadable} rows unreadable", markup=False, highlight=False,
         )  # fmt: skip
         _show_pairs(done, out)
+        if embed_rows and previous is None:
+            console.print(
+                "Compared across languages, rows that are added later can move old ones: if some of these rows were split "
+                f"before, split again with --previous; and give the next split --previous {out}",
+                markup=False,
+                highlight=False,
+            )
 
 
 def _show_pairs(done: Done, out: Path) -> None:

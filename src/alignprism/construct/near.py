@@ -8,7 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from alignprism.prompts.identify import same_language
-from alignprism.prompts.lexical import BANDS, CUT, HASHES, SLACK, Signatures, grams, jaccard, normalise, signatures
+from alignprism.prompts.lexical import (
+    BANDS,
+    CUT,
+    HASHES,
+    SLACK,
+    Signatures,
+    folded,
+    grams,
+    jaccard,
+    normalise,
+    signatures,
+)
 from alignprism.rows import Prompt
 
 _PIECE = 5000  # texts that are hashed at once: memory does not grow with their number
@@ -43,7 +54,7 @@ class NearIndex:
             self._add(prompts[start : start + _PIECE], kind)
 
     def _add(self, prompts: Sequence[Prompt], kind: str) -> None:
-        texts = [normalise(prompt.text) for prompt in prompts]
+        texts = [_spelling(prompt) for prompt in prompts]
         signed = signatures(texts)
         while len(self._signed) < len(self._prompts) + len(prompts):
             self._signed = np.concatenate([self._signed, np.zeros_like(self._signed)])
@@ -58,7 +69,7 @@ class NearIndex:
 
     def near(self, prompt: Prompt) -> list[Near]:
         """The prompts of its language with the same or nearly the same text, the most similar first."""
-        code, text = same_language(prompt.language), normalise(prompt.text)
+        code, text = same_language(prompt.language), _spelling(prompt)
         same = self._exact.get((code, text), [])
         signature = signatures([text])[0]
         others = {n for band in enumerate(_keys(signature)) for n in self._bands.get((code, *band), ())} - set(same)
@@ -70,6 +81,10 @@ class NearIndex:
             compared = [(jaccard(mine, grams(self._texts[n])), n) for n in rows.tolist()]
             similar += sorted((pair for pair in compared if pair[0] >= self.cut), key=lambda pair: (-pair[0], pair[1]))
         return [Near(self._prompts[number][0], self._prompts[number][1], similarity) for similarity, number in similar]
+
+
+def _spelling(prompt: Prompt) -> str:
+    return folded(normalise(prompt.text), prompt.language)
 
 
 def _keys(signature: Signatures) -> list[int]:

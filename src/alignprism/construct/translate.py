@@ -28,8 +28,9 @@ from alignprism.construct.translators import (
 )
 from alignprism.errors import InputError
 from alignprism.judging.translation import metrics
+from alignprism.languages import script_of
 from alignprism.models.protocol import Progress
-from alignprism.models.translation_codes import code_of, script_of, targets_of
+from alignprism.models.translation_codes import code_of, targets_of
 from alignprism.rows import Prompt, by_id, content_id
 from alignprism.statistics import Estimate, corpus_score
 
@@ -201,6 +202,7 @@ def _refuse_unfinished(said: Any, what: str) -> None:
 
 def _prompt_of(row: Row, as_set: str, name: str) -> Prompt:
     old = row.prompt
+    as_it_is = row.kept and row.text == old.text
     english = old.text if old.language == "en" else old.semantic_translation
     return replace(
         old,
@@ -208,7 +210,7 @@ def _prompt_of(row: Row, as_set: str, name: str) -> Prompt:
         text=row.text,
         language=code_of(row.target),
         set=as_set,
-        locale=old.locale if row.kept else row.target if script_of(row.target) else None,
+        locale=old.locale if as_it_is else row.target if script_of(row.target) else None,
         source=old.source if row.kept else f"translated by {name}",
         reference=row.reference,
         literal_translation=old.literal_translation if row.kept else None,

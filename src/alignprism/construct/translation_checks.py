@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from statistics import median
 
@@ -11,8 +10,10 @@ import numpy as np
 
 from alignprism.judging.degenerate import degenerate
 from alignprism.judging.translation import metrics, translation_scores
-from alignprism.models.translation_codes import code_of, script_of
+from alignprism.languages import script_of
+from alignprism.models.translation_codes import code_of
 from alignprism.prompts.handling import forbidden
+from alignprism.prompts.identify import SCRIPT_SHARE, share_in
 from alignprism.prompts.lexical import normalise
 from alignprism.prompts.row_checks import check_prompt
 from alignprism.rows import Prompt
@@ -20,10 +21,6 @@ from alignprism.statistics.clusters import Floats
 
 FEWEST_FOR_LENGTH = 10
 """Below this many translations into a language its usual length is not known, and lengths are not tested."""
-
-SCRIPT_SHARE = 0.5
-
-_SCRIPT_WORDS = {"Latn": "LATIN", "Cyrl": "CYRILLIC", "Arab": "ARABIC", "Deva": "DEVANAGARI"}
 
 
 def problem_of(text: str, source: str, target: str) -> tuple[str, str] | None:
@@ -38,21 +35,18 @@ def problem_of(text: str, source: str, target: str) -> tuple[str, str] | None:
     broken = degenerate(text).kind
     if broken and not degenerate(source).degenerate:
         return "degenerate", broken
-    row = Prompt("", text, code_of(target), "translated", "train", "")
+    if not in_script(text, target):
+        return "script", f"most letters are not in {script_of(target)}"
+    row = Prompt("", text, code_of(target), "translated", "train", "", locale=target)
     said = next((finding.evidence for finding in check_prompt("", 0, row) if finding.check == "language"), None)
-    if said is not None:
-        return "language", said
+    return ("language", said) if said is not None else None
+
+
+def in_script(text: str, target: str) -> bool:
+    """Whether a text is in the script that a target names; where it names none, or one that is not tested, it is."""
     script = script_of(target)
-    if script is not None and _share(text, script) < SCRIPT_SHARE:
-        return "script", f"most letters are not in {script}"
-    return None
-
-
-def _share(text: str, script: str) -> float:
-    """Share of the letters in a script, by the first word of their Unicode names; 1.0 for a script that is not tested."""
-    word = _SCRIPT_WORDS.get(script)
-    names = [unicodedata.name(letter, "") for letter in text if letter.isalpha()]
-    return sum(name.startswith(word) for name in names) / len(names) if word and names else 1.0
+    share = share_in(text, script) if script is not None else None
+    return share is None or share >= SCRIPT_SHARE
 
 
 def unusual_lengths(lengths: Sequence[tuple[int, int]], factor: float) -> list[float | None]:

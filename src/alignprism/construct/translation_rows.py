@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from alignprism.construct.translation_checks import in_script
 from alignprism.construct.translation_settings import TranslateSettings
 from alignprism.construct.translators import REFERENCE, Text
+from alignprism.languages import script_of
 from alignprism.models.translation_codes import code_of
 from alignprism.prompts.handling import forbidden
 from alignprism.prompts.identify import same_language
+from alignprism.prompts.transforms import serbian_cyrillic, serbian_latin
 from alignprism.rows import Prompt
+
+_REWRITING = {"sr-Latn": serbian_latin, "sr-Cyrl": serbian_cyrillic}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,7 @@ class Row:
     detail: str = ""
     score: float | None = None
     kept: bool = False
-    """Its language is the target's, and the settings take it as it is."""
+    """Its language is the target's, and the settings take it as it is (Serbian in the script that the target names)."""
 
     @property
     def waiting(self) -> bool:
@@ -52,10 +57,24 @@ def first_row(prompt: Prompt, target: str, settings: TranslateSettings) -> Row:
     if settings.references and not (prompt.reference or "").strip():
         return row.out("no reference answer to translate")
     if same_language(prompt.language) == same_language(code_of(target)):
-        if settings.keep_source:
-            return replace(row, text=prompt.text, reference=prompt.reference, kept=True)
-        return row.out("is in the target language already")
+        return _kept(row) if settings.keep_source else row.out("is in the target language already")
     return row
+
+
+def _kept(row: Row) -> Row:
+    """The prompt as it is, or rewritten in the target's script where a rule can do that; set aside where none can."""
+    text = _rewritten(row.prompt.text, row.target)
+    reference = row.prompt.reference and _rewritten(row.prompt.reference, row.target)
+    if all(in_script(part, row.target) for part in (text, reference or "")):
+        return replace(row, text=text, reference=reference, kept=True)
+    return row.out(
+        "is in the target language already, in another script", f"most letters are not in {script_of(row.target)}"
+    )
+
+
+def _rewritten(text: str, target: str) -> str:
+    rule = _REWRITING.get(target)
+    return text if rule is None or in_script(text, target) else rule(text)
 
 
 def texts_of(row: Row, settings: TranslateSettings) -> Iterator[Text]:

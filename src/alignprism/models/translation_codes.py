@@ -11,8 +11,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from alignprism.errors import InputError
-from alignprism.languages import UnknownLanguage, find_language, language
+from alignprism.errors import InputError, shown
+from alignprism.languages import (
+    UnknownLanguage,
+    find_language,
+    home_region,
+    language,
+    region_of,
+    region_script,
+    script_of,
+)
 
 _TOKENS = (
     re.compile(r"(?P<label>[a-z]{2,3}_(?:[A-Z][a-z]{3}|[A-Z]{2}))"),
@@ -22,7 +30,6 @@ _TAGS = (
     re.compile(r">>(?P<label>[a-z]{2,3}(?:_[A-Z][a-z]{3})?)<<"),
     re.compile(r"<2(?P<label>[a-z]{2,3}(?:_[A-Z][a-z]{3})?)>"),
 )
-_SCRIPT = re.compile(r"[-_]([A-Z][a-z]{3})(?![A-Za-z])")
 # Members of a macrolanguage that stand for it in NLLB, where CLDR names no member; and Norwegian without more is Bokmål.
 _MEMBERS = {"pbt": "ps", "quy": "qu", "no": "nb"}
 
@@ -40,13 +47,15 @@ class LanguageToken:
 def target_of(label: str) -> str:
     """A language to translate into, as it is written here: a code, and a script where the language has several (``sr-Latn``).
 
+    A region counts by the script that is written there: ``zh-TW`` is ``zh-Hant``.
+
     Raises
     ------
     UnknownLanguage
         no language is called so.
     """
     found = find_language(label)
-    script = script_of(label)
+    script = script_of(label) or region_script(found.code, region_of(label))
     if script is None or (script == found.scripts[0] and len(found.scripts) == 1):
         return found.code
     return f"{found.code}-{script}"
@@ -58,9 +67,9 @@ def targets_of(labels: Sequence[str]) -> list[str]:
     Raises
     ------
     InputError
-        none, an unknown one, or one twice.
+        none, an unknown one, one twice, or the variety of a region (``pt-PT``).
     """
-    found = [target_of(label) for label in labels if label.strip()]
+    found = [_checked_target(label) for label in labels if label.strip()]
     if not found:
         raise InputError("name at least one language to translate into, such as hi or sr-Latn")
     twice = [target for target, count in Counter(found).items() if count > 1]
@@ -69,15 +78,21 @@ def targets_of(labels: Sequence[str]) -> list[str]:
     return found
 
 
+def _checked_target(label: str) -> str:
+    """`target_of`, but a region that would go unheard is refused: no translator is told of it, and no check knows it."""
+    target = target_of(label)
+    region = region_of(label)
+    if region and script_of(target) is None and region != home_region(target):
+        raise InputError(
+            f"{shown(label.strip())}: a translation cannot be asked for the variety of a region; "
+            f"write {target} for {target_name(target)}"
+        )
+    return target
+
+
 def code_of(target: str) -> str:
     """The language of a target, without its script."""
     return target.partition("-")[0]
-
-
-def script_of(label: str) -> str | None:
-    """The ISO 15924 script that a label names, if it names one: ``Latn`` of ``sr-Latn`` or ``srp_Latn``."""
-    found = _SCRIPT.search(label)
-    return found[1] if found else None
 
 
 def target_name(target: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from alignprism.prompts.handling import forbidden
+from alignprism.prompts.lexical import folded, normalise
 from alignprism.rows import Prompt, RowError, by_id
 
 
@@ -36,10 +36,6 @@ def set_aside(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[SetAside]]:
     return kept, out
 
 
-def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
 def check_leaks(prompts: Sequence[Prompt]) -> None:
     """Stop when a seed cluster, or a text of one language, lies in more than one split.
 
@@ -49,7 +45,11 @@ def check_leaks(prompts: Sequence[Prompt]) -> None:
         naming the ids; also when an id occurs twice.
     """
     by_id(prompts)
-    for what, key in (("seed cluster", lambda p: p.seed_id), ("text", lambda p: (p.language, _plain(p.text)))):
+    keys: tuple[tuple[str, Callable[[Prompt], object]], ...] = (
+        ("seed cluster", lambda p: p.seed_id),
+        ("text", lambda p: (p.language, folded(normalise(p.text), p.language))),
+    )
+    for what, key in keys:
         seen: dict[object, Prompt] = {}
         for prompt in prompts:
             first = seen.setdefault(key(prompt), prompt)

@@ -123,7 +123,7 @@ def _stream(
                 "split": [p.split for p in prompts],
                 "file": [file for file, _, _ in placed],
                 "text": [p.text for p in prompts],
-                "normalised": chunk.normalised,
+                "folded": chunk.folded,
                 "row": [row for _, row, _ in placed],
             }
         )
@@ -133,7 +133,7 @@ def _stream(
         split.append(np.array([("train", "dev", "test").index(p.split) if p.split in ("train", "dev", "test") else -1 for p in prompts], np.int8))  # fmt: skip
         outcome.cells.update(chunk.cells)
         outcome.rows += len(placed)
-        chunk.findings, chunk.normalised, chunk.signed = [], [], chunk.signed[:0]
+        chunk.findings, chunk.folded, chunk.signed = [], [], chunk.signed[:0]
         parts.append(chunk)
         if outcome.rows % 100_000 < CHUNK:
             say(f"{outcome.rows} rows read")
@@ -248,7 +248,7 @@ def _exact(columns: _Columns, texts: SpilledRows, findings: Findings, outcome: C
         first = int(run[0])
         for row in run[1:].tolist():
             # The key is a hash: the texts themselves decide.
-            if texts.value("normalised", row) == texts.value("normalised", first):
+            if texts.value("folded", row) == texts.value("folded", first):
                 outcome.exact.append((first, row))
                 findings.add(
                     _finding(texts, row, "duplicate", "warning", "the same text, but for case and spaces", first)
@@ -261,7 +261,7 @@ def _near(
     group = columns.language.astype(np.int64)
     group[[row for _, row in outcome.exact]] = -1
     outcome.near = near_pairs(
-        signatures, group, lambda row: texts.value("normalised", row), settings.near_cut, settings.memory
+        signatures, group, lambda row: texts.value("folded", row), settings.near_cut, settings.memory
     )
     for pair in outcome.near:
         evidence = f"Jaccard similarity {pair.similarity:.2f} of character 5-grams"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -47,6 +48,8 @@ _SCRIPTS: dict[str, frozenset[str]] = {
     "Knda": frozenset({"KANNADA"}), "Sinh": frozenset({"SINHALA"}), "Geor": frozenset({"GEORGIAN"}),
     "Armn": frozenset({"ARMENIAN"}), "Ethi": frozenset({"ETHIOPIC"}),
 }  # fmt: skip
+
+_CHARACTER_SETS = {"Hans": "gb2312", "Hant": "big5"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +100,44 @@ def _script(character: str) -> str:
 
 def script_share(text: str, language: str) -> float | None:
     """Share of the letters in a script of the language; None without letters, or for a script that is not tested."""
+    return _share(text, look_up(language).scripts)
+
+
+def share_in(text: str, script: str) -> float | None:
+    """Share of the letters in one script (ISO 15924), as `script_share`; Hans and Hant are told apart by their own letters."""
+    share = _share(text, (script,))
+    if share is None or script not in _CHARACTER_SETS:
+        return share
+    other = "Hant" if script == "Hans" else "Hans"
+    mine, theirs = (sum(_only(character, one) for character in text[:MAX_CHARACTERS]) for one in (script, other))
+    return min(share, mine / (mine + theirs)) if mine + theirs else share
+
+
+@cache
+def _only(character: str, script: str) -> bool:
+    """Is a Chinese character of one way of writing only: in its old character set and not in the other's?"""
+    return _encodes(character, _CHARACTER_SETS[script]) and not any(
+        _encodes(character, name) for other, name in _CHARACTER_SETS.items() if other != script
+    )
+
+
+def _encodes(character: str, name: str) -> bool:
+    try:
+        return bool(character.encode(name))
+    except UnicodeEncodeError:
+        return False
+
+
+def own_script(language: str, script: str) -> bool:
+    """Is this the usual script of a language, in which the identifiers know it? Hans and Hant are one here."""
+    usual = look_up(language).scripts
+    return script in usual or _SCRIPTS.get(script) in [_SCRIPTS[own] for own in usual if own in _SCRIPTS]
+
+
+def _share(text: str, scripts: Sequence[str]) -> float | None:
     counts = Counter(map(_script, text[:MAX_CHARACTERS]))
     counts.pop("", None)
     letters = sum(counts.values())
-    scripts = look_up(language).scripts
     if not letters or any(script not in _SCRIPTS for script in scripts):
         return None
     words = frozenset().union(*(_SCRIPTS[script] for script in scripts))

@@ -95,11 +95,14 @@ def _said(options: Options) -> dict[str, Any]:
 def _parts_of(
     files: Sequence[SourceFile], form: Format, encoding: str
 ) -> tuple[list[tuple[SourceFile, str]], list[str]]:
-    """Which part reads which file; a single file of another name is taken by its columns."""
+    """Which part reads which file; by its columns a file of the hub, and a single file of another name."""
     chosen, not_read = [], []
     for file in files:
         part = next((name for name, part in form.parts.items() if part.takes(file.name)), None)
-        if part is None and len(files) == 1:
+        if file.rows is not None and (part is None or len(form.parts) > 1):
+            # Configuration and split are names for people: they seldom say which part it is.
+            part = _by_columns(file, form, encoding, part, required=len(files) == 1)
+        elif part is None and len(files) == 1:
             part = _by_columns(file, form, encoding)
         if part is None:
             not_read.append(file.shown)
@@ -115,16 +118,22 @@ def _plain(part: Part) -> str:
     return f"columns {', '.join(part.columns)}" if part.columns else f"files named {part.files}"
 
 
-def _by_columns(file: SourceFile, form: Format, encoding: str) -> str | None:
+def _by_columns(
+    file: SourceFile, form: Format, encoding: str, named: str | None = None, *, required: bool = True
+) -> str | None:
+    """The part whose columns the first row has, `named` before others; where none has them, None unless it is `required`."""
     headed = [name for name, part in form.parts.items() if part.header and part.columns]
     if not headed:
         return None
     first = next((r for r in read_source_file(file, encoding) if isinstance(r, Record)), None)
     if first is None:
+        if not required:
+            return None
         raise RowError(f"{file.shown}: holds no rows")
     missing = {name: [c for c in form.parts[name].columns if c not in first.values] for name in headed}
-    found = next((name for name in headed if not missing[name]), None)
-    if found is None:
+    fitting = [name for name in headed if not missing[name]]
+    found = named if named in fitting else next(iter(fitting), None)
+    if found is None and required:
         nearest = min(headed, key=lambda name: len(missing[name]))
         raise _missing(file, missing[nearest], first)
     return found

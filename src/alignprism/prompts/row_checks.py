@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from alignprism.languages import script_of
 from alignprism.prompts.findings import Finding
 from alignprism.prompts.handling import forbidden
-from alignprism.prompts.identify import SCRIPT_SHARE, identify, same_language, script_share
-from alignprism.prompts.lexical import Signatures, normalise, signatures
+from alignprism.prompts.identify import SCRIPT_SHARE, identify, own_script, same_language, script_share, share_in
+from alignprism.prompts.lexical import Signatures, folded, normalise, signatures
 from alignprism.prompts.personal import hidden_characters, personal_data
 from alignprism.rows import CATEGORIES, Prompt
 
@@ -26,7 +27,7 @@ class Chunk:
     """What a chunk of prompts gives: findings, and one value per row for the checks that need all rows."""
 
     findings: list[Finding]
-    normalised: list[str]
+    folded: list[str]
     signed: Signatures
     text_keys: npt.NDArray[np.uint64]
     id_keys: npt.NDArray[np.uint64]
@@ -47,10 +48,12 @@ def check_chunk(rows: Sequence[Placed]) -> Chunk:
     """All checks of single rows, and what the others need."""
     prompts = [prompt for _, _, prompt in rows]
     normalised = [normalise(p.text) for p in prompts]
+    compared = [folded(text, p.language) for p, text in zip(prompts, normalised, strict=True)]
     return Chunk(
         findings=[finding for placed in rows for finding in check_prompt(*placed)],
-        normalised=normalised,
-        signed=signatures(normalised),
+        folded=compared,
+        signed=signatures(compared),
+        # Not folded: a text in another script is no double that may be dropped.
         text_keys=np.array([key(p.language, t) for p, t in zip(prompts, normalised, strict=True)], np.uint64),
         id_keys=np.array([key(p.id) for p in prompts], np.uint64),
         seed_keys=np.array([key(p.seed_id) for p in prompts], np.uint64),
@@ -91,10 +94,14 @@ def check_prompt(file: str, row: int, prompt: Prompt) -> Iterator[Finding]:
 
 
 def _language(prompt: Prompt) -> Iterator[str]:
-    share = script_share(prompt.text, prompt.language)
+    script = script_of(prompt.locale or "")
+    share = share_in(prompt.text, script) if script else script_share(prompt.text, prompt.language)
     if share is not None and share < SCRIPT_SHARE:
-        yield f"labelled {prompt.language}, but {1 - share:.0%} of the letters are of another script"
+        label = f"{prompt.language}-{script}" if script else prompt.language
+        yield f"labelled {label}, but {1 - share:.0%} of the letters are of another script"
         return
+    if script and not own_script(prompt.language, script):
+        return  # Hindi in Latin letters is Hindi to no identifier
     identified = identify(prompt.text)
     if identified.code and identified.code != same_language(prompt.language):
         yield f"labelled {prompt.language}, identified as {identified.code} (score {identified.score:.2f})"

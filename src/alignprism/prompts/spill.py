@@ -9,7 +9,7 @@ from types import TracebackType
 
 import pyarrow as pa
 
-_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "seed_id", "language", "split", "file", "text", "normalised")]
+_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "seed_id", "language", "split", "file", "text", "folded")]
                     + [("row", pa.int64())])  # fmt: skip
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from alignprism.prompts.code_mixing import WORDS
+from alignprism.prompts.serbian import TO_LATIN
 from alignprism.rows import Prompt
 
 _CONSONANTS = dict(
@@ -20,7 +22,7 @@ _CONSONANTS = dict(
         "k kh g gh n ch chh j jh n t th d dh n t th d dh n p ph b bh m y r l v sh sh s h l".split(),  # noqa: SIM905
         strict=True,
     )
-) | {"क़": "q", "ख़": "kh", "ग़": "g", "ज़": "z", "ड़": "r", "ढ़": "rh", "फ़": "f", "ऩ": "n", "ऱ": "r"}
+) | {"क़": "q", "ख़": "kh", "ग़": "g", "ज़": "z", "ड़": "r", "ढ़": "rh", "फ़": "f", "ऩ": "n", "ऱ": "r", "ऴ": "l"}
 _VOWELS = dict(
     zip("अआइईउऊऋएऐओऔऑऍ", ["a", "aa", "i", "ee", "u", "oo", "ri", "e", "ai", "o", "au", "o", "e"], strict=True)
 )
@@ -36,7 +38,8 @@ def romanised_hindi(text: str) -> str:
 
 
 def _romanised_word(word: str) -> str:
-    syllables = _syllables(word)
+    # One form of each letter: keyboards type ज़ as one character or as two.
+    syllables = _syllables(unicodedata.normalize("NFC", word))
     last = len(syllables) - 1
     # The inherent vowel is silent at the end of a word, and between a vowel-consonant and a consonant-vowel.
     for place in range(last, -1, -1):
@@ -134,41 +137,7 @@ def _arabizi(word: str) -> str:
     return "".join(written)
 
 
-_CYRILLIC = "абвгдђежзијклљмнњопрстћуфхцчџш"
-_LATIN = [
-    "a",
-    "b",
-    "v",
-    "g",
-    "d",
-    "đ",
-    "e",
-    "ž",
-    "z",
-    "i",
-    "j",
-    "k",
-    "l",
-    "lj",
-    "m",
-    "n",
-    "nj",
-    "o",
-    "p",
-    "r",
-    "s",
-    "t",
-    "ć",
-    "u",
-    "f",
-    "h",
-    "c",
-    "č",
-    "dž",
-    "š",
-]
-_TO_LATIN = dict(zip(_CYRILLIC, _LATIN, strict=True))
-_TO_CYRILLIC = {latin: cyrillic for cyrillic, latin in _TO_LATIN.items()}
+_TO_CYRILLIC = {latin: cyrillic for cyrillic, latin in TO_LATIN.items()}
 _DIGRAPHS = ("lj", "nj", "dž")
 # Where the two letters are two sounds: prefix and stem meet between them.
 _TWO_SOUNDS = re.compile(
@@ -183,7 +152,7 @@ def serbian_latin(text: str) -> str:
     """Serbian in Latin script; letters that are no Serbian Cyrillic stay as they are."""
     out: list[str] = []
     for place, character in enumerate(text):
-        latin = _TO_LATIN.get(character.lower())
+        latin = TO_LATIN.get(character.lower())
         if latin is None:
             out.append(character)
         elif character.islower():
@@ -218,7 +187,8 @@ def _cyrillic_word(word: str) -> str:
 
 
 _SENTENCE = re.compile(r"(?<=[.!?।؟。！？])\s+")
-_WORD = re.compile(r"[^\W\d_]+(?:[\u093c-\u094d\u0901-\u0903][^\W\d_]*)*")
+_WORD = re.compile(r"[^\W\d_]+(?:[\u0901-\u0903\u093c-\u094d\u064b-\u065f\u0670][^\W\d_]*)*")
+_ARABIC_MARKS = re.compile("[\u0640\u064b-\u065f\u0670]")
 
 
 def code_mixed(text: str, translation: str | None, language: str) -> str | None:
@@ -231,7 +201,8 @@ def code_mixed(text: str, translation: str | None, language: str) -> str | None:
         if len(own) == len(english) >= 2:
             return " ".join(e if place % 2 else o for place, (o, e) in enumerate(zip(own, english, strict=True)))
     words = WORDS.get(language, {})
-    mixed = _WORD.sub(lambda m: words.get(m.group().lower(), m.group()), text)
+    # Vowel marks and tatweel are written or not: the list of words has none.
+    mixed = _WORD.sub(lambda m: words.get(_ARABIC_MARKS.sub("", m.group().lower()), m.group()), text)
     return mixed if mixed != text else None
 
 

@@ -22,7 +22,7 @@ from alignprism.rows import Comparison, Completion, Pair, Prompt, write_atomic
 from alignprism.stages.context import Context, arm_stage, arm_study, training_prompts
 from alignprism.stages.engines import answers_of, engine, local_engine, start_of
 from alignprism.stages.judges import harm_judge, pairwise_judge
-from alignprism.stages.ready import brought, ready_kinds, ready_pairs
+from alignprism.stages.ready import Ready, brought, ready_kinds, ready_pairs
 from alignprism.training.examples import make_examples, texts_of_pairs
 
 
@@ -75,14 +75,16 @@ def make_pairs(context: Context, arm: str = "") -> list[Path]:
         advance = context.progress("judging candidates", answers)
         judged = judge_candidates(prompts, written, judge, advance, likelihoods)
         ranked_by = RankedBy(judge.name, judge.digest)
-        ready: dict[Kind, Made] = {
+        ready: dict[Kind, Ready] = {
             kind: ready_pairs(context, study, kind, judge, partial(_within_limit, context))
             for kind in ready_kinds(study)
         }
     made_safety, compared = (
-        (ready["safety"], None) if "safety" in ready else _ranked(context, safety, judged.candidates, ranked_by)
+        (ready["safety"].made, None) if "safety" in ready else _ranked(context, safety, judged.candidates, ranked_by)
     )
-    made_general = ready.get("general") or general_pairs(general, judged.candidates, seed=study.seed)
+    made_general = (
+        ready["general"].made if "general" in ready else general_pairs(general, judged.candidates, seed=study.seed)
+    )
     made_safety, made_general = (_fitting(context, made) for made in (_in_scope(context, made_safety), made_general))
     mixed = mix(made_safety.pairs, made_general.pairs, study.pairs.total, study.mixture, study.seed)
     summary = {
@@ -90,6 +92,8 @@ def make_pairs(context: Context, arm: str = "") -> list[Path]:
         "unjudged_candidates": len(judged.set_aside),
         **({"comparisons": compared.counts()} if compared else {}),
     }
+    for kind, one in ready.items():
+        summary[kind]["not_compared_across_languages"] = one.uncompared
     folder = context.run.stage_folder(stage)
     aside = (supplied, judged, made_safety, made_general)
     write_set_aside(folder, [row for part in aside for row in part.set_aside])

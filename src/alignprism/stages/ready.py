@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import numpy as np
+
 from alignprism.construct.candidates import Supplied, supplied_candidates
-from alignprism.construct.filters import Embedded, across_reasons
-from alignprism.construct.mix import KINDS, Kind
+from alignprism.construct.filters import MIN_COMPANY, Embedded, Why, across_reasons, uncompared
+from alignprism.construct.mix import KINDS, Kind, mixed_counts
 from alignprism.construct.near import NearIndex
 from alignprism.construct.output import SetAside
 from alignprism.construct.pair_inputs import check_pairs, read_pairs, refuse_harmful
@@ -17,7 +20,7 @@ from alignprism.construct.prefer import Made
 from alignprism.judging.head import prompt_digest
 from alignprism.judging.protocol import HarmJudge
 from alignprism.prompts.held_out import HELD_OUT
-from alignprism.prompts.meaning import embed
+from alignprism.prompts.meaning import Floats, embed
 from alignprism.prompts.select import all_prompts
 from alignprism.rows import Pair, Prompt, content_id
 from alignprism.stages.context import Context, tried
@@ -26,6 +29,20 @@ from alignprism.study import Study
 
 NEAR_HELD_OUT = "near-duplicate of a held-out prompt"
 SPARE = "more than the mixture tries"
+
+_FEWEST_AT_ONCE = 32  # of the later rounds: models that are opened for one pair at a time cost more than they judge
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Ready pairs that may be trained on, the others with their reason, and what was not compared.
+
+    ``uncompared`` are the languages whose prompts were not (always) compared with held-out prompts of other languages,
+    because one side has too few (`filters.uncompared`).
+    """
+
+    made: Made
+    uncompared: tuple[str, ...] = ()
 
 
 def ready_kinds(study: Study) -> list[Kind]:
@@ -55,12 +72,12 @@ def _file_of(study: Study, kind: Kind) -> Path:
 
 def ready_pairs(
     context: Context, study: Study, kind: Kind, judge: HarmJudge, within_limit: Callable[[Made], Made]
-) -> Made:
+) -> Ready:
     """The pairs of ``data.safety_pairs`` or ``data.general_pairs`` that may be trained on; the others with their reason.
 
     No pair of a dev or test prompt, or nearly one, or of its translation, is among them. Safety pairs are shown to the preference judge: a chosen
-    side that it calls harmful, or cannot decide on, is refused. No more are tried than the mixture needs, of those that are
-    `within_limit` of length.
+    side that it calls harmful, or cannot decide on, is refused. Of those that are `within_limit` of length as many are tried
+    as the mixture tries; more only while what is left of them is too few for it.
 
     Raises
     ------
@@ -83,17 +100,38 @@ def ready_pairs(
         else:
             aside.append(SetAside(pair.id, reason))
     fitting = within_limit(Made(usable, aside))
-    usable, aside = fitting.pairs, fitting.set_aside
-    drawn = evenly(usable, tried(study)[kind], study.seed)
-    names = {pair.id for pair in drawn}
-    aside += [SetAside(pair.id, SPARE) for pair in usable if pair.id not in names]
-    context.say(f"comparing the prompts of {len(drawn)} ready pairs with held-out prompts of other languages")
-    drawn, known_elsewhere = apart_across(drawn, _held_out(study))
-    aside += known_elsewhere
-    if kind == "general" or not drawn:
-        return Made(drawn, aside)
-    checked = refuse_harmful(drawn, judge, context.progress("judging the chosen sides of ready pairs", len(drawn)))
-    return Made(checked.pairs, [*aside, *checked.set_aside])
+    return _sifted(context, study, kind, judge, fitting)
+
+
+def _sifted(context: Context, study: Study, kind: Kind, judge: HarmJudge, fitting: Made) -> Ready:
+    """The dear tests, vectors and the judge, round after round until enough have passed or none is left."""
+    waiting = evenly(fitting.pairs, len(fitting.pairs), study.seed)
+    kept, aside = list[Pair](), list(fitting.set_aside)
+    across, enough, size = Across(_held_out(study)), _enough(study, kind), tried(study)[kind]
+    while waiting and len(kept) < enough:
+        batch, waiting = waiting[:size], waiting[size:]
+        context.say(f"comparing the prompts of {len(batch)} ready pairs with held-out prompts of other languages")
+        batch, known_elsewhere = across.apart(batch)
+        aside += known_elsewhere
+        if kind == "safety" and batch:
+            progress = context.progress("judging the chosen sides of ready pairs", len(batch))
+            checked = refuse_harmful(batch, judge, progress)
+            batch, aside = checked.pairs, [*aside, *checked.set_aside]
+        kept += batch
+        size = max(enough - len(kept), _FEWEST_AT_ONCE)
+    if across.uncompared:
+        context.say(
+            f"ready {kind} pairs in {', '.join(across.uncompared)}: a translation of a held-out prompt would not be seen; "
+            f"comparing needs {MIN_COMPANY} prompts of the language, and {MIN_COMPANY} held-out ones of another"
+        )
+    return Ready(Made(kept, [*aside, *(SetAside(pair.id, SPARE) for pair in waiting)]), across.uncompared)
+
+
+def _enough(study: Study, kind: Kind) -> int:
+    """How many pairs are to pass: what the mixture uses; where later steps drop some of them, all that it tries."""
+    if study.pairs.scope != "all" or study.pairs.match_lengths:
+        return tried(study)[kind]
+    return mixed_counts(study.pairs.total, study.mixture)[KINDS.index(kind)]
 
 
 def apart_from(study: Study) -> str:
@@ -114,31 +152,57 @@ def evenly(pairs: Sequence[Pair], number: int, seed: int) -> list[Pair]:
     return [pair for _, _, pair in sorted(placed, key=lambda row: row[:2])[:number]]
 
 
-def apart_across(pairs: Sequence[Pair], held_out: Sequence[Prompt]) -> tuple[list[Pair], list[SetAside]]:
-    """Pairs whose prompt says something else than every held-out prompt of another language, and the others.
+class Across:
+    """The held-out prompts by their meaning, to keep pairs apart from those of other languages.
 
-    By sentence vectors, as in ``construct rephrase`` (`filters.CUT_ACROSS`).
+    By sentence vectors, as in ``construct rephrase`` (`filters.CUT_ACROSS`). A prompt is compared once; what was compared
+    before is company for later prompts, as few prompts alone say nothing of how near unlike texts lie.
     """
-    languages = {prompt.language for prompt in held_out}
-    if all(languages <= {pair.language} for pair in pairs):
-        return list(pairs), []
-    asked = {
-        (pair.language, pair.prompt): Prompt(
-            pair.prompt_id, pair.prompt, pair.language, "redteam", "train", pair.seed_id
-        )
-        for pair in pairs
-    }
-    prompts = list(asked.values())
-    vectors = embed([prompt.text for prompt in [*prompts, *held_out]])
-    new, known = vectors[: len(prompts)], vectors[len(prompts) :]
-    found = across_reasons(Embedded(prompts, new), Embedded((), vectors[:0]), Embedded(held_out, known))
-    reasons = {(prompts[row].language, prompts[row].text): why for row, why in found.items()}
-    aside = [
-        SetAside(pair.id, *reasons[pair.language, pair.prompt])
-        for pair in pairs
-        if (pair.language, pair.prompt) in reasons
-    ]
-    return [pair for pair in pairs if (pair.language, pair.prompt) not in reasons], aside
+
+    def __init__(self, held_out: Sequence[Prompt]) -> None:
+        self._held_out = held_out
+        self._languages = {prompt.language for prompt in held_out}
+        self._known: Embedded | None = None
+        self._seen: dict[tuple[str, str], Prompt] = {}
+        self._vectors: list[Floats] = []
+        self._reasons: dict[tuple[str, str], Why] = {}
+        self._uncompared: set[str] = set()
+
+    @property
+    def uncompared(self) -> tuple[str, ...]:
+        """Languages of which some prompts were not compared with every other language: there were too few."""
+        return tuple(sorted(self._uncompared))
+
+    def apart(self, pairs: Sequence[Pair]) -> tuple[list[Pair], list[SetAside]]:
+        """Pairs whose prompt says something else than every held-out prompt of another language, and the others."""
+        new = {
+            (pair.language, pair.prompt): Prompt(
+                pair.prompt_id, pair.prompt, pair.language, "redteam", "train", pair.seed_id
+            )
+            for pair in pairs
+            if (pair.language, pair.prompt) not in self._seen and self._languages - {pair.language}
+        }
+        if new:
+            self._compare(new)
+        aside = [
+            SetAside(pair.id, *self._reasons[pair.language, pair.prompt])
+            for pair in pairs
+            if (pair.language, pair.prompt) in self._reasons
+        ]
+        return [pair for pair in pairs if (pair.language, pair.prompt) not in self._reasons], aside
+
+    def _compare(self, new: Mapping[tuple[str, str], Prompt]) -> None:
+        if self._known is None:
+            self._known = Embedded(self._held_out, embed([prompt.text for prompt in self._held_out]))
+        prompts = list(new.values())
+        vectors = embed([prompt.text for prompt in prompts])
+        before = Embedded(list(self._seen.values()), np.concatenate([*self._vectors, vectors[:0]]))
+        for row, why in across_reasons(Embedded(prompts, vectors), before, self._known).items():
+            self._reasons[prompts[row].language, prompts[row].text] = why
+        self._seen |= new
+        self._vectors.append(vectors)
+        few = uncompared(list(self._seen.values()), self._held_out, True)
+        self._uncompared |= set(few) & {prompt.language for prompt in prompts}
 
 
 class _HeldOut:

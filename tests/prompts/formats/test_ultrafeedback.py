@@ -23,6 +23,15 @@ def test_binarized_rows_are_pairs_with_scores(made: Any) -> None:
     assert [a["column"] for a in outcome.aside] == ["rejected"]
 
 
+def test_downloaded_files_keep_the_published_split(made: Any) -> None:
+    row = {"prompt": "Why?", "chosen": messages("Why?", "Because."), "rejected": messages("Why?", "No.")}
+    files = {f"data/{split}_prefs-00000-of-00001.jsonl": [row | {"prompt_id": split}] for split in ("train", "test")}
+    prompts = made("ultrafeedback", files).tables["prompts"]
+    assert {prompt.seed_id: prompt.split for prompt in prompts} == {
+        "ultrafeedback-train": "train", "ultrafeedback-test": "test",
+    }  # fmt: skip
+
+
 def test_of_several_completions_the_best_and_the_worst_are_a_pair(made: Any) -> None:
     given = [
         {"model": m, "response": f"by {m}", "overall_score": s} for m, s in (("a", 5), ("b", 9), ("c", 2), ("d", None))

@@ -1,11 +1,13 @@
 """UltraFeedback and its binarized form: one instruction, several completions with scores, or a chosen and a rejected one.
 
 Binarized: ``prompt``, ``chosen``, ``rejected`` (messages) with ``score_chosen``, ``score_rejected``. Original:
-``instruction`` and ``completions`` of ``{model, response, overall_score}``; best against worst becomes the pair.
+``instruction`` and ``completions`` of ``{model, response, overall_score}``; best against worst becomes the pair. Splits are
+the published ones where file or split is named so (``test_prefs``), else drawn.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +16,8 @@ from alignprism.prompts.formats.trl import last_answer
 from alignprism.prompts.sources import Record
 from alignprism.prompts.values import BadValue, language_code, optional_text, text
 from alignprism.rows import Prompt, content_id
+
+_PUBLISHED = re.compile(r"(train|test)_(?:prefs|sft|gen)(?![a-z])")
 
 
 def read(record: Record, part: str, options: Options, prepared: Any) -> Iterator[Item | Bad]:
@@ -25,7 +29,7 @@ def read(record: Record, part: str, options: Options, prepared: Any) -> Iterator
     seed_id = f"ultrafeedback-{optional_text(row, 'prompt_id') or content_id(asked)}"
     rights = FORMAT.rights(options)
     prompt = Prompt(
-        id=f"{seed_id}-{code}", text=asked, language=code, set="general", split=set_split(None, seed_id),
+        id=f"{seed_id}-{code}", text=asked, language=code, set="general", split=set_split(_published(record.file), seed_id),
         seed_id=seed_id, source=optional_text(row, "source") or "UltraFeedback", **rights,
     )  # fmt: skip
     common: dict[str, Any] = {
@@ -66,6 +70,12 @@ def _ranked(
     return (*made, pair)
 
 
+def _published(file: str) -> str | None:
+    """The split that a file's name says; ``train`` alone is what the hub calls a set that nobody has split."""
+    found = _PUBLISHED.search(file.rpartition("/")[2])
+    return found[1] if found else None
+
+
 def _score(found: Any) -> float | None:
     try:
         return float(found)
@@ -79,7 +89,7 @@ FORMAT = Format(
     tested_on="rows made after the published schema",
     parts={
         "original": Part(r"(?i)ultrafeedback(?!.*binarized).*\.(jsonl?|parquet)$", ("instruction", "completions")),
-        "binarized": Part(r"(?i)(ultrafeedback.*|prefs)\.(jsonl?|parquet)$|/\w+$", ("prompt", "chosen", "rejected")),
+        "binarized": Part(r"(?i)(ultrafeedback.*|prefs[^/]*)\.(jsonl?|parquet)$", ("prompt", "chosen", "rejected")),
     },
     read=read,
     hub=("HuggingFaceH4/ultrafeedback_binarized", "openbmb/UltraFeedback"),

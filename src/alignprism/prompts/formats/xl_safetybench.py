@@ -1,8 +1,8 @@
 """XL-SafetyBench (AIM Intelligence and others): country-grounded jailbreaks and cultural sensitivity, ten countries.
 
-Files as on the hub: ``jailbreak/COUNTRY/attack_prompts.csv`` and ``cultural/COUNTRY/*.csv``. Jailbreak prompts are
-published attacks for evaluation. Cultural scenarios are innocuous requests with a hidden violation. No real file was
-at hand.
+Files as on the hub: ``jailbreak/COUNTRY/attack_prompts.csv`` and ``cultural/COUNTRY/*.csv``; the country stands nowhere else,
+so the files are downloaded and their folder is given. Jailbreak prompts are published attacks for evaluation. Cultural
+scenarios are innocuous requests with a hidden violation. No real file was at hand.
 """
 
 from __future__ import annotations
@@ -69,7 +69,6 @@ FORMAT = Format(
         "cultural": Part(r"(^|/)cultural/.*\.csv$", ("id", "category", "scenario_local", "hidden_violation")),
     },
     read=read,
-    hub=("AIM-Intelligence/XL-SafetyBench",),
     licence="CC-BY-4.0",
     redistribute=True,
 )  # fmt: skip
