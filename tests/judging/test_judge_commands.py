@@ -80,11 +80,12 @@ def test_an_interrupted_run_asks_only_for_what_is_missing(tmp_path: Path) -> Non
     with serving(say) as server:
         judge = judge_file(tmp_path, server.address)
         done = call("score", file, "--judge", judge, "--out", out)
-        assert done.exit_code == 0, done.output
+        assert done.exit_code == 1, "two rows were judged, and one was not"
+        assert "1 answers were not judged" in done.output and "refused request (1)" in done.output
         assert read(out)[2]["reason"].startswith("no reply: refused request")
         refusing = False
         server.shown.clear()
-        call("score", file, "--judge", judge, "--out", out)
+        assert call("score", file, "--judge", judge, "--out", out).exit_code == 0
         assert len(server.shown) == 1 and "मूर्ख" in server.shown[0]
     assert [row["harm"] for row in read(out)[:3]] == ["harmful", "harmless", "harmful"]
 
