@@ -111,7 +111,10 @@ def test_verdicts_that_were_stored_without_the_column_are_read(tmp_path: Path) -
     [
         ([verdict(), verdict(failures=("over budget",))], "max_cost is reached; 1 of 2 judgements are made"),
         ([verdict(), verdict(failures=("interrupted",))], "interrupted; 1 of 2"),
-        ([verdict(failures=("timeout",)), verdict("undecidable", "empty", calls=0)], "not one of 1 judgements .*timeout"),
+        (
+            [verdict(failures=("timeout",)), verdict("undecidable", "empty", calls=0)],
+            "not one of 1 judgements .*timeout",
+        ),
     ],
 )
 def test_a_stage_stops_where_gaps_would_be_frozen_into_its_results(rows: list[Verdict], message: str) -> None:
@@ -138,6 +141,6 @@ def test_a_retry_finds_verdicts_that_a_member_is_missing_from(tmp_path: Path, na
 @pytest.mark.parametrize("reason", ["over budget", "server error"])
 def test_no_pairs_are_made_by_the_rest_of_an_ensemble(reason: str) -> None:
     prompt = Prompt("p", "Say it.", "en", "redteam", "train", "s")
-    written = {"p": [Written("You are a fool.", "m", "d"), Written("I would rather not.", "m", "d")]}
+    written = {"p": [Written(text, "m", "model") for text in ("You are a fool.", "I would rather not.")]}
     with pytest.raises(PairsStopped, match="2 answers were not judged"):
         judge_candidates([prompt], written, beside(reason))
