@@ -31,12 +31,12 @@ SCRIPT_SHARE = 0.5
 # One language under several codes, as the identifiers know them: standard varieties of one dialect continuum.
 _SAME = {"hr": "sr", "bs": "sr", "sh": "sr", "fil": "tl", "nb": "no"}
 # The labels of lid.176 (https://fasttext.cc/docs/en/language-identification.html); the file's own list cannot be read out.
-_FASTTEXT_CODES = frozenset(
+_FASTTEXT_CODES = (
     "af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb co cs cv cy da de diq "
     "dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he hi hif hr hsb ht hu hy ia id ie ilo io is it "
     "ja jbo jv ka kk km kn ko krc ku kv kw ky la lb lez li lmo lo lrc lt lv mai mg mhr min mk ml mn mr mrj ms mt mwl my myv "
     "mzn nah nap nds ne new nl nn no oc or os pa pam pfl pl pms pnb ps pt qu rm ro ru rue sa sah sc scn sco sd sh si sk sl "
-    "so sq sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi yo yue zh".split()
+    "so sq sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi yo yue zh"
 )
 # ISO 15924 code -> the word that Unicode character names of its letters begin with.
 _SCRIPT_NAMES = {
@@ -87,10 +87,10 @@ def _fast() -> LangDetector:
     return LangDetector(LangDetectConfig(max_input_length=None, model="lite"))  # by itself it reads 80 characters
 
 
-def _known(code: str) -> bool:
-    """Whether one of the identifiers can say this code at all."""
-    known = _FASTTEXT_CODES.union(map(str, _py3langid().nb_classes))
-    return any(_normal(name) == code for name in known)
+@cache
+def _known() -> frozenset[str]:
+    """The codes that one of the identifiers can say at all."""
+    return frozenset(_normal(str(code)) for code in (*_FASTTEXT_CODES.split(), *_py3langid().nb_classes))
 
 
 def _normal(code: str) -> str:
@@ -167,4 +167,4 @@ def on_language(text: str, language: str) -> LanguageVerdict:
         return LanguageVerdict(False, codes[0] if codes[0] != wanted else codes[1] if codes[1] != wanted else None)
     if wanted in codes:
         return LanguageVerdict(True, wanted)
-    return LanguageVerdict(False if _known(wanted) else None, codes[0])
+    return LanguageVerdict(False if wanted in _known() else None, codes[0])
