@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -166,3 +167,37 @@ def test_what_is_no_run_says_so(tmp_path: Path) -> None:
     CallStore(tmp_path / "calls.sqlite").close()
     with pytest.raises(InputError, match="no rows"):
         check_calls(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["", "g_"])
+def test_files_are_checked_by_what_their_own_command_wrote_with_or_without_a_prefix(
+    tmp_path: Path, prefix: str
+) -> None:
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        made = _completions(store, "base")
+        said = _judged(store, made)
+    rows = [
+        {
+            "id": row.prompt_id,
+            **{f"{prefix}{name}": getattr(row, name) for name in ("model", "sample", "failure", "call")},
+        }
+        for row in made
+    ]
+    _lines(tmp_path / "completions.jsonl", rows)
+    assert check_calls(tmp_path).good
+    _lines(tmp_path / "completions.jsonl", [rows[0] | {f"{prefix}call": "0" * 64}, *rows[1:]])
+    assert _counts(check_calls(tmp_path), "completions.jsonl") == (1, 0, 0)
+    _lines(tmp_path / "completions.jsonl", rows)
+
+    elsewhere = [row | {f"{prefix}call": "1" * 64} for row in rows]  # answers that another folder's store holds
+    judged = [row | {"v_judge": "j", "v_calls": list(v.calls)} for row, v in zip(elsewhere, said, strict=True)]
+    _lines(tmp_path / "verdicts.jsonl", judged)
+    found = check_calls(tmp_path)
+    assert found.good and not found.unused
+    assert {part.place for part in found.parts} == {"completions.jsonl", "verdicts.jsonl (verdicts)"}
+    _lines(tmp_path / "verdicts.jsonl", [judged[0] | {"v_calls": ["0" * 64]}, *judged[1:]])
+    assert _counts(check_calls(tmp_path), "verdicts.jsonl (verdicts)") == (1, 0, 0)
+
+
+def _lines(file: Path, rows: list[dict[str, object]]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -94,7 +94,9 @@ def check_calls(folder: Path) -> Check:
     else:
         found = list(_file_units(folder))
     if not found:
-        raise InputError(f"{folder}: no rows that name their calls (columns call or calls)")
+        raise InputError(
+            f"{folder}: no rows that name their calls (columns call or calls, behind a --prefix where one was given)"
+        )
     with CallStore(file) as store:
         return _compare(found, store)
 
@@ -285,14 +287,16 @@ def _file_units(folder: Path) -> Iterator[_Found]:
         completions: dict[str, list[Unit]] = defaultdict(list)
         verdicts: dict[str, list[Unit]] = defaultdict(list)
         for number, row in read_records(file):
-            calls = _listed(row.get("calls"))
-            if "call" in row:
-                place = (str(row.get("id") or f"row {number}"), int(row.get("sample") or 0))
-                call = (str(row["call"]),) if row["call"] else ()
-                failure = str(row.get("failure") or "")
-                completions[str(row.get("model"))].append(Unit(place, call, failure, asked=place, needs_call=True))
-            if "calls" in row:
-                verdicts[str(row.get("judge"))].append(Unit((f"row {number}",), calls))
+            prefix, kind = _own_columns(row)
+            if kind == "call":
+                place = (str(row.get("id") or f"row {number}"), int(row.get(f"{prefix}sample") or 0))
+                call = (str(row[f"{prefix}call"]),) if row[f"{prefix}call"] else ()
+                failure = str(row.get(f"{prefix}failure") or "")
+                by = str(row.get(f"{prefix}model"))
+                completions[by].append(Unit(place, call, failure, asked=place, needs_call=True))
+            elif kind == "calls":
+                by = str(row.get(f"{prefix}judge"))
+                verdicts[by].append(Unit((f"row {number}",), _listed(row[f"{prefix}calls"])))
         for by, units in completions.items():
             samples = {unit.what[1] for unit in units}
             expected: set[tuple[Hashable, ...]] = {(unit.what[0], s) for unit in units for s in samples}
@@ -300,6 +304,20 @@ def _file_units(folder: Path) -> Iterator[_Found]:
         for by, units in verdicts.items():
             yield f"{file.name} (verdicts)", by, units, set()
     yield from _written_units(folder)
+
+
+def _own_columns(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Prefix and kind (``call`` of a completion, ``calls`` of a judgement) of what the file's command wrote; kind "": nothing.
+
+    It is the last such column: a command writes behind the columns that it found, and those name calls of another folder.
+    """
+    beside = {"call": "failure", "calls": "judge"}  # what the command writes beside it
+    for name in reversed(list(row)):
+        for kind, other in beside.items():
+            prefix = name.removesuffix(kind)
+            if name == kind or (name.endswith(kind) and f"{prefix}{other}" in row):
+                return prefix, kind
+    return "", ""
 
 
 def _listed(value: object) -> tuple[str, ...]:

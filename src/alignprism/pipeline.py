@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from alignprism import stages
 from alignprism.identities import NOT_ASKED, NOT_FETCHED, model_digests
 from alignprism.judging.head import Head
+from alignprism.judging.unanswered import unanswered
 from alignprism.labels.store import labels_digest
 from alignprism.layout import Plan, Stage, all_stages, figure_stages
 from alignprism.models.embedded import describe, embedded
@@ -25,6 +26,7 @@ from alignprism.models.extra import without_extra
 from alignprism.models.identity import weights_digest
 from alignprism.models.settings import ModelSettings
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
+from alignprism.models.store import CallStore
 from alignprism.models.tally import Tally
 from alignprism.rows import Comparison, Completion, Prompt, Verdict, content_id, read_rows, write_atomic
 from alignprism.run_folder import RunFolder, locked, now, open_run, read_manifest, refuse_purged, refuse_unfinished
@@ -213,13 +215,13 @@ def forget_failures(layout: Plan) -> list[str]:
 
 
 def _unanswered_judgements(run: RunFolder, stage: str) -> bool:
-    """Whether a judge's call got no answer: its row is undecidable for a reason that says nothing of the text."""
+    """Whether a judge's call got no answer: its row says nothing of the text, or less than it should."""
     folder = run.stage_folder(stage)
-    if stage.startswith(("judge:", "prefer:")) and (folder / "verdicts.parquet").is_file():
-        return any(row.reason.startswith("no reply") for row in read_rows(folder / "verdicts.parquet", Verdict))
+    if stage.startswith(("judge:", "prefer:")):
+        files = [file for name in ("verdicts", "dev_verdicts") if (file := folder / f"{name}.parquet").is_file()]
+        return any(unanswered(row) for file in files for row in read_rows(file, Verdict))
     if stage.startswith("compare:") and (folder / "comparisons.parquet").is_file():
-        rows = read_rows(folder / "comparisons.parquet", Comparison)
-        return any(row.reason.startswith(("no reply", "no answer")) for row in rows)
+        return any(unanswered(row) for row in read_rows(folder / "comparisons.parquet", Comparison))
     return False
 
 
@@ -345,6 +347,15 @@ def estimate_minutes(todo: Sequence[Stage]) -> float:
 def estimate_cost(todo: Sequence[Stage]) -> float:
     """Dollars at most of the stages, of models that have a price."""
     return sum(stage.cost for stage in todo)
+
+
+def spent(layout: Plan) -> float:
+    """Dollars that the run's calls have cost so far."""
+    file = layout.run.path / "calls.sqlite"
+    if not file.is_file():
+        return 0.0
+    with CallStore(file) as store:
+        return store.spent()
 
 
 def refresh(folder: Path, cache: Path, reporter: Reporter) -> bool:

@@ -167,6 +167,8 @@ class Verdict:
     category: str | None = None
     calls: tuple[str, ...] = ()
     """Keys of the judge's replies in the call store, where it is a model that was asked."""
+    failures: tuple[str, ...] = ()
+    """Why calls that the verdict needed got no answer (``over budget``, ``timeout``, ...); empty where all did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,6 +259,27 @@ def test_labels_that_say_nothing_are_refused(labels: list[str], named: list[str]
         harmful_places(dict(enumerate(labels)), named, "c")
 
 
+def test_a_decoder_without_a_padding_token_judges_a_batch_as_it_judges_one(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer, GPT2Config, GPT2ForSequenceClassification
+
+    _classifier(tmp_path, ["safe", "unsafe"])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.eos_token, tokenizer.pad_token = "[SEP]", None
+    tokenizer.save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).pad_token is None
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=64, n_embd=16, n_layer=1, n_head=2, initializer_range=1.0,
+        bos_token_id=3, eos_token_id=3, id2label={0: "safe", 1: "unsafe"}, label2id={"safe": 0, "unsafe": 1},
+    )  # fmt: skip
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
+    judge = load_classifier(ResolvedModel("tiny", tmp_path, None, "d"), "tiny")
+    together = [v.score for v in judge.judge(ITEMS)]
+    alone = [next(judge.judge([item])).score for item in ITEMS]
+    assert together == pytest.approx(alone, abs=1e-3) and len(set(together)) > 1
+
+
 def test_another_kind_of_model_is_no_classifier(tmp_path: Path) -> None:
     from transformers import BertConfig, BertModel
 

@@ -80,11 +80,12 @@ def test_an_interrupted_run_asks_only_for_what_is_missing(tmp_path: Path) -> Non
     with serving(say) as server:
         judge = judge_file(tmp_path, server.address)
         done = call("score", file, "--judge", judge, "--out", out)
-        assert done.exit_code == 0, done.output
+        assert done.exit_code == 1, "two rows were judged, and one was not"
+        assert "1 answers were not judged" in done.output and "refused request (1)" in done.output
         assert read(out)[2]["reason"].startswith("no reply: refused request")
         refusing = False
         server.shown.clear()
-        call("score", file, "--judge", judge, "--out", out)
+        assert call("score", file, "--judge", judge, "--out", out).exit_code == 0
         assert len(server.shown) == 1 and "मूर्ख" in server.shown[0]
     assert [row["harm"] for row in read(out)[:3]] == ["harmful", "harmless", "harmful"]
 
@@ -422,6 +423,27 @@ def test_two_different_labels_of_one_person_about_one_answer_are_an_error(tmp_pa
     assert done.exit_code == 2 and ": row 7 and row 25: two different labels" in done.output
 
 
+def test_failed_calls_are_in_no_figure_of_a_check_and_end_with_exit_code_1(tmp_path: Path) -> None:
+    """The server refuses a quarter of the insults: the judge's sensitivity is what it is about the others."""
+
+    def say(shown: str) -> str | None:
+        return None if any(f"number {n}." in shown for n in (2, 4, 6)) else by_words(shown)
+
+    out = tmp_path / "figures.json"
+    with serving(say) as server:
+        judge = judge_file(tmp_path, server.address)
+        done = call("check", write(tmp_path / "labels.jsonl", labelled()), "--judge", judge, "--out", out)
+    assert done.exit_code == 1
+    assert "3 answers were not judged" in done.output and "refused request (3)" in done.output
+    assert "in no figure: 3 labels" in done.output
+    document = json.loads(out.read_text(encoding="utf-8"))
+    assert document["without_an_answer"] == 3
+    assert figure(document, "sensitivity")["n"] == 9
+    assert figure(document, "sensitivity")["estimate"] == pytest.approx(8 / 9)
+    assert figure(document, "specificity")["estimate"] == pytest.approx(11 / 12)
+    assert figure(document, "undecidable")["estimate"] == 0
+
+
 # --- probe -----------------------------------------------------------------------------------------------------------
 
 
@@ -448,3 +470,23 @@ def test_probe_counts_the_verdicts_that_flip_by_probe_language_and_verdict(tmp_p
     assert figures["apology", "en", None]["n"] == 20
     for probe in ("disclaimer", "tail", "formatting"):
         assert figures[probe, None, None]["estimate"] == 0.0
+
+
+def test_failed_calls_are_in_no_figure_of_a_probe_and_end_with_exit_code_1(tmp_path: Path) -> None:
+    def say(shown: str) -> str | None:
+        material = shown[shown.index("<<<ANSWER") :]
+        refused = "number 0." in shown or ("number 3." in shown and "I know that this is a difficult" in material)
+        return None if refused else by_words(shown)
+
+    rows = [{key: row[key] for key in ("prompt", "completion", "language")} for row in labelled()[:20]]
+    out = tmp_path / "flips.json"
+    with serving(say) as server:
+        judge = judge_file(tmp_path, server.address)
+        done = call("probe", write(tmp_path / "in.jsonl", rows), "--judge", judge, "--out", out)
+    assert done.exit_code == 1 and "2 verdicts are in no figure" in " ".join(done.output.split())
+    document = json.loads(out.read_text(encoding="utf-8"))
+    missing = "a call of the judge got no answer"
+    assert document["left_out"] == {"nothing to judge": 0, missing: 1, f"apology: {missing}": 1}
+    figures = {(f["probe"], f["language"], f["verdict"]): f for f in document["figures"]}
+    assert figures["apology", None, None]["n"] == 18 and figures["apology", None, None]["undecided"] == 0
+    assert figures["tail", None, None]["n"] == 19

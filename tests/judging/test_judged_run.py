@@ -23,11 +23,15 @@ from judge_server import JudgeServer, serving
 from tiny_model import STUDY as TINY
 from tiny_model import Bench, Said, copy_of, manifest
 
+from alignprism import pipeline
 from alignprism.call_check import check_calls
+from alignprism.cli.console import console
 from alignprism.labels.plan import read_plans
 from alignprism.labels.store import labels_file, read_labels
 from alignprism.models.store import CallStore
+from alignprism.progress import ConsoleReporter
 from alignprism.rows import Comparison, Completion, Label, Prompt, Verdict, read_rows, write_rows
+from alignprism.study import load
 
 STUDY = """\
 name: judged
@@ -322,6 +326,31 @@ def test_a_judge_that_never_answers_readably_is_said_and_makes_nothing_harmless(
     assert "the judge gave no readable verdict on" in (copy / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("asked", "changed", "stage"),
+    [
+        ("Verdict: harmful, harmless or undecidable", "judges.evaluation.max_new_tokens=98", "judge-other"),
+        ("Preferred: Answer (A)", "judges.pairwise.max_new_tokens=98", "compare-other"),
+    ],
+)
+def test_a_judge_that_is_down_stops_the_run_and_the_same_command_goes_on(
+    run: Path, bench: Bench, server: JudgeServer, folder: Path, tmp_path: Path, asked: str, changed: str, stage: str
+) -> None:
+    copy = copy_of(run, tmp_path / "run")
+    command = ("run", write_study(folder, bench, server.address), "--run", copy, "--set", changed)
+    server.say = lambda text: None if asked in text else say(text)
+    try:
+        stopped = bench.call(*command)
+    finally:
+        server.say = say
+    assert stopped.code == 1 and "judgements got all its answers" in stopped.err
+    assert "refused request" in stopped.err and "Traceback" not in stopped.all
+    assert bench.call(*command).code == 0
+    kind = Verdict if stage.startswith("judge") else Comparison
+    rows = read_rows(next((copy / "stages" / stage).glob("*s.parquet")), kind)
+    assert rows and not [row for row in rows if row.reason.startswith("no reply")]
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -354,6 +383,19 @@ def test_a_budget_is_held_before_and_during_a_run(
     file = write_study(folder, bench, server.address)
     said = refused(bench, file, tmp_path / "run", "--set", "budget.max_cost=0.0001")
     assert "budget.max_cost: 0.0001 dollars, but the calls may cost up to" in said.err
+
+
+def test_what_a_run_has_cost_counts_against_its_cap(
+    run: Path, bench: Bench, server: JudgeServer, folder: Path, tmp_path: Path
+) -> None:
+    copy = copy_of(run, tmp_path / "run")
+    study = load(write_study(folder, bench, server.address), ["judges.evaluation.max_new_tokens=97"])
+    layout = pipeline.plan(study, copy, bench.cache, ConsoleReporter(console))
+    cost, spent = pipeline.estimate_cost(pipeline.pending(layout)), pipeline.spent(layout)
+    assert cost > 0 and spent > 0
+    more = ("--set", "judges.evaluation.max_new_tokens=97", "--set", f"budget.max_cost={cost + spent / 2}")
+    said = refused(bench, folder / "study.yaml", copy, *more)
+    assert said.code == 2 and "that the run has cost" in said.err
 
 
 def test_a_judge_without_a_template_in_a_language_is_told_before_anything_is_paid_for(

@@ -73,3 +73,27 @@ def test_text_without_letters_is_undecided() -> None:
 
 def test_a_quoted_foreign_name_does_not_change_the_script() -> None:
     assert script_fits("उसने Google Maps खोला और रास्ता ढूँढ लिया, फिर वह बाज़ार चला गया।", "hi") is True
+
+
+@pytest.mark.parametrize("code", ["es", "fr", "tl"])
+def test_one_sentence_does_not_stand_for_the_page_behind_it(code: str) -> None:
+    page = (
+        "The town is small and quiet. People here grow apples, keep bees and repair old boats for their neighbours. "
+        * 8
+    )
+    assert on_language(f"{SENTENCES[code]}\n\n{page}", code).on_language is False
+    assert on_language(f"{SENTENCES[code]}\n\n{page}", "en").on_language is True
+    assert on_language(f"{SENTENCES[code]} " * 8, code).on_language is True
+
+
+def test_norwegian_is_known_by_its_two_codes() -> None:
+    text = "Bakeriet på hjørnet åpner tidlig og selger varmt brød hver eneste morgen."
+    assert on_language(text, "nb").on_language is True
+    assert on_language(text, "no").on_language is True
+
+
+@pytest.mark.parametrize("code", ["ny", "sm", "mi", "haw"])
+def test_a_language_that_no_identifier_has_is_undecided_and_not_wrong(code: str) -> None:
+    text = "E tatala vave le fale falaoa i le tulimanu ma faatau atu falaoa mafanafana i taeao uma."
+    assert on_language(text, code).on_language is None
+    assert on_language(SENTENCES["ru"], code).on_language is False, "the script does not fit"

@@ -129,24 +129,27 @@ def _show_counts(rows: Sequence[JudgedRow], verdicts: Sequence[Verdict]) -> None
 
 
 def refuse_unread(verdicts: Sequence[Verdict]) -> None:
-    """Say that a judge is of no use here when it decided none of the answers that it was given, or that it was stopped.
+    """Say that calls got no answer, or that a judge is of no use here because it decided none of the answers.
 
     Raises
     ------
     Failure
-        every reply was unreadable or missing, or the budget ended before all were asked; what was asked is kept.
+        a call got no answer (one member of an ensemble is enough), or every reply was unreadable; what was answered is kept.
     """
-    unasked = sum(verdict.reason.startswith(("no reply: over budget", "no reply: interrupted")) for verdict in verdicts)
-    if unasked:
+    from alignprism.judging.unanswered import unanswered_in
+
+    missing = unanswered_in(verdicts)
+    if missing.rows:
         raise Failure(
-            f"{unasked} answers were not judged: the budget or the run ended. The same command asks for them again"
+            f"{missing.rows} answers were not judged, or not by every member (of {missing.asked}; calls without an answer: "
+            f"{missing.listed}). What was answered is kept: the same command asks for the rest again"
         )
     asked = [verdict for verdict in verdicts if verdict.harm != "undecidable" or verdict.calls]
     if asked and all(verdict.harm == "undecidable" for verdict in asked):
         reason = Counter(verdict.reason for verdict in asked).most_common(1)[0][0]
         raise Failure(
-            f"the judge decided none of {len(asked)} answers (most often: {reason}). Its replies are kept; read some with "
-            "`alignprism calls`, then try another model, a longer max_new_tokens or another template"
+            f"the judge decided none of {len(asked)} answers (most often: {reason}). Its replies are kept in calls.sqlite "
+            "(table calls, column text); read some, then try another model, a longer max_new_tokens or another template"
         )
 
 

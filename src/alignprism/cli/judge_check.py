@@ -25,6 +25,7 @@ from alignprism.cli.judge_options import (
     say_plan,
     show_table,
 )
+from alignprism.errors import Failure
 
 if TYPE_CHECKING:
     from alignprism.judging.checking import Checked, Labels
@@ -94,6 +95,7 @@ def _document(checked: Checked, labels: Labels, judge: str, digest: str) -> dict
         "labels": len(labels.labels),
         "annotators": len([name for name in labels.annotators if name]),
         "left_out": dict(labels.left_out),
+        "without_an_answer": checked.unanswered,
         "between_people": {"metric": "alpha", **asdict(checked.between_people)},
         "figures": [
             {"metric": row.metric, "language": row.language, "scope": row.scope, **asdict(row.figure)}
@@ -116,6 +118,8 @@ def _show(checked: Checked, labels: Labels) -> None:
     if labels.left_out:
         counts = ", ".join(f"{count} {reason}" for reason, count in labels.left_out.items())
         console.print(f"labels left out: {counts}", markup=False, highlight=False)
+    if checked.unanswered:
+        console.print(f"in no figure: {checked.unanswered} labels, calls of the judge got no answer", highlight=False)
     between = checked.between_people
     alpha = f"alpha {_written(between)}" if between.estimate is not None else between.reason
     console.print(f"between people: {alpha}", markup=False, highlight=False)
@@ -146,7 +150,7 @@ def judge_probe(
     """How many verdicts flip when the answer stays the same: an apology, a disclaimer, a longer tail, another formatting."""
     with exit_codes():
         from alignprism.judging.judged_file import items_of, read_judged
-        from alignprism.judging.probes import PROBES, probed, run_probes
+        from alignprism.judging.probes import NO_ANSWER, PROBES, probed, run_probes
         from alignprism.rows import write_atomic
 
         asking = Asking(judge, out.parent / "calls.sqlite", notes, allow_remote or (), max_cost)
@@ -180,6 +184,12 @@ def judge_probe(
         write_atomic(out, json.dumps(document, indent=1).encode())
         _show_flips(flips)
         asking.reporter.say(f"{out} written: share of verdicts that flip, by probe, language and verdict")
+        unanswered = sum(count for reason, count in without.items() if reason.endswith(NO_ANSWER))
+        if unanswered:
+            raise Failure(
+                f"{unanswered} verdicts are in no figure: calls of the judge got no answer. What was answered is kept: the "
+                "same command asks for the rest again"
+            )
 
 
 def _show_flips(flips: Sequence[Flips]) -> None:

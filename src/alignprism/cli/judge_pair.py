@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from alignprism.rows import Figure
 
 RESAMPLES = 4000
-_UNASKED = ("no reply: over budget", "no reply: interrupted")
 
 
 @app.command("pair")
@@ -200,18 +199,21 @@ def _say(text: str) -> None:
 
 
 def _refuse_unread(found: Sequence[Judged]) -> None:
-    """Say that the judge was stopped, or that it is of no use here; what it said is kept.
+    """Say that calls got no answer, or that the judge is of no use here; what it said is kept.
 
     Raises
     ------
     Failure
-        the budget or the run ended before all were asked, or no comparison that was asked for is decided.
+        a call got no answer, or no comparison that was asked for is decided.
     """
+    from alignprism.judging.unanswered import unanswered_in
+
     rows = [row for judged in found for row in (judged.ab, judged.ba)]
-    unasked = sum(row.reason.startswith(_UNASKED) for row in rows)
-    if unasked:
+    missing = unanswered_in(rows)
+    if missing.rows:
         raise Failure(
-            f"{unasked} comparisons were not made: the budget or the run ended. The same command asks for them"
+            f"{missing.rows} comparisons were not made (of {missing.asked}; calls without an answer: {missing.listed}). What "
+            "was answered is kept: the same command asks for the rest again"
         )
     asked = [row for row in rows if row.calls]
     if asked and all(row.preferred == "undecidable" for row in asked):

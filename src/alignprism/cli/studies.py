@@ -160,7 +160,7 @@ def _run(study: Study, folder: Path, dry_run: bool, fail_if: list[str] | None, r
         if dry_run:
             _say_plan(layout, todo)
             return
-        _check_budget(study, pipeline.estimate_minutes(todo), pipeline.estimate_cost(todo))
+        _check_budget(study, pipeline.estimate_minutes(todo), pipeline.estimate_cost(todo), pipeline.spent(layout))
         if not todo and not retry_failed:
             reporter.say(f"{folder}: everything was done before; nothing to compute")
         outcome = pipeline.execute(layout, reporter, retry_failed=retry_failed)
@@ -179,15 +179,18 @@ def endpoint_keys(study: Study) -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def _check_budget(study: Study, minutes: float, cost: float) -> None:
+def _check_budget(study: Study, minutes: float, cost: float, spent: float) -> None:
+    """Refuse what may not fit before anything is asked. What the run has cost counts, as it does while it runs."""
     budget = study.budget
     if budget.max_minutes is not None and minutes > budget.max_minutes:
         raise StudyError(
             f"budget.max_minutes: {budget.max_minutes:g}, but the estimate is {minutes:.0f}; raise it or ask for less"
         )
-    if budget.max_cost is not None and cost > budget.max_cost:
+    if budget.max_cost is not None and cost and spent + cost > budget.max_cost:
+        before = f" beside the {spent:.2g} that the run has cost (what is stored is not asked again)" if spent else ""
         raise StudyError(
-            f"budget.max_cost: {budget.max_cost:g} dollars, but the calls may cost up to {cost:.2f}; raise it or ask for less"
+            f"budget.max_cost: {budget.max_cost:g} dollars, but the calls may cost up to {cost:.2g}{before}; raise it or ask "
+            "for less"
         )
 
 

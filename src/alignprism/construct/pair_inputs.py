@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alignprism.construct.mix import Kind
 from alignprism.construct.output import SetAside, first_unreadable, unreadable
-from alignprism.construct.pairing import refuse_unasked
+from alignprism.construct.pairing import refuse_unjudged
 from alignprism.errors import InputError
 from alignprism.judging.protocol import HarmJudge, Item
 from alignprism.models.protocol import Progress
@@ -176,11 +176,11 @@ def refuse_harmful(pairs: Sequence[Pair], judge: HarmJudge, progress: Progress |
     Raises
     ------
     PairsStopped
-        the budget or the run ended before all were judged.
+        the budget or the run ended before all were judged, or the judge answered no call.
     """
     items = [Item(p.id, p.prompt, p.chosen, p.language, p.seed_id, p.scope) for p in pairs]
     verdicts = list(judge.judge(items, progress))
-    refuse_unasked((verdict.reason for verdict in verdicts), "chosen sides were not judged")
+    refuse_unjudged(verdicts, judge.name, "chosen sides were not judged")
     kept: list[Pair] = []
     aside: list[SetAside] = []
     for pair, verdict in zip(pairs, verdicts, strict=True):

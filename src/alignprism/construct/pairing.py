@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,11 +17,9 @@ from alignprism.judging.degenerate import degenerate
 from alignprism.judging.language import on_language
 from alignprism.judging.pairwise import PairwiseJudge
 from alignprism.judging.protocol import HarmJudge, HarmVerdict, Item
+from alignprism.judging.unanswered import STOPS, Judgement, unanswered_in
 from alignprism.models.protocol import Decoding, Engine, Failed, Progress, Request, in_order
 from alignprism.rows import Completion, Pair, Prompt
-
-UNASKED = ("no reply: over budget", "no reply: interrupted")
-"""How the reason of a verdict or a comparison begins that nobody was asked for: the money or the run ended."""
 
 
 class PairsStopped(Failure):
@@ -64,7 +62,7 @@ def sample(
     requests = [Request(prompt.id, prompt.text) for prompt in prompts]
     outcomes = in_order(engine.complete(requests, decoding, progress), requests, decoding.samples)
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
-    refuse_unasked((f"no reply: {outcome.reason}" for outcome in failed), f"completions of {engine.name} were not made")
+    _refuse(sum(outcome.reason in STOPS for outcome in failed), f"completions of {engine.name} were not made")
     if failed and len(failed) == len(outcomes):
         listed = ", ".join(f"{n} {reason}" for reason, n in Counter(outcome.reason for outcome in failed).most_common())
         raise PairsStopped(f"{engine.name}: none of {len(outcomes)} calls got an answer: {listed}")
@@ -86,7 +84,7 @@ def judge_candidates(
     Raises
     ------
     PairsStopped
-        the budget or the run ended before all were judged.
+        the budget or the run ended before all were judged, or the judge (or a member of an ensemble) answered no call.
     """
     listed = [(prompt, answer) for prompt in prompts for answer in written.get(prompt.id, ())]
     items = [
@@ -94,7 +92,7 @@ def judge_candidates(
         for number, (prompt, answer) in enumerate(listed)
     ]
     verdicts = list(judge.judge(items, progress))
-    refuse_unasked((verdict.reason for verdict in verdicts), "answers were not judged")
+    refuse_unjudged(verdicts, judge.name, "answers were not judged")
     found: dict[str, list[Candidate]] = defaultdict(list)
     aside: list[SetAside] = []
     for (prompt, answer), verdict in zip(listed, verdicts, strict=True):
@@ -112,7 +110,21 @@ def _score(verdict: HarmVerdict) -> float:
     return verdict.score if verdict.score is not None else float(verdict.harm == "harmful")
 
 
-def refuse_unasked(reasons: Iterable[str], what: str) -> None:
+def refuse_unjudged(verdicts: Sequence[HarmVerdict], judge: str, what: str) -> None:
+    """As `refuse_unasked`, and stop where no verdict is complete: the rest of an ensemble would choose the pairs alone.
+
+    Raises
+    ------
+    PairsStopped
+        see above.
+    """
+    refuse_unasked(verdicts, what)
+    missing = unanswered_in(verdicts)
+    if missing.everywhere:
+        raise PairsStopped(f"{judge}: calls about all of {missing.asked} {what}: {missing.listed}")
+
+
+def refuse_unasked(rows: Sequence[Judgement], what: str) -> None:
     """Stop where judgements are missing because the budget or the run ended: they would be frozen into the pairs.
 
     Raises
@@ -120,7 +132,10 @@ def refuse_unasked(reasons: Iterable[str], what: str) -> None:
     PairsStopped
         there are some.
     """
-    unasked = sum(reason.startswith(UNASKED) for reason in reasons)
+    _refuse(unanswered_in(rows).stopped, what)
+
+
+def _refuse(unasked: int, what: str) -> None:
     if unasked:
         raise PairsStopped(
             f"{unasked} {what}: the budget or the run ended. What was answered is kept; the same with a higher cap on "
@@ -156,7 +171,7 @@ def rank(
     if comparer is None:
         raise ValueError(f"ranking {ranking.rule} needs a pairwise judge")
     compared = compare(prompts, candidates, comparer, ranking.seed, progress)
-    refuse_unasked((row.reason for row in compared.rows), "comparisons were not made")
+    refuse_unasked(compared.rows, "comparisons were not made")
 
     def met(prompt: Prompt, own: Sequence[Candidate]) -> Choice | NoChoice:
         return by_comparisons(own, compared.met[prompt.id], ranking.threshold, filtered=ranking.rule == "both")

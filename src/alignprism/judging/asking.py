@@ -48,6 +48,11 @@ def no_reply(outcome: Outcome) -> str:
     return ""
 
 
+def failures_of(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """Why calls got no answer, each reason once. A withheld reply is an answer: asking again gets the same."""
+    return tuple(dict.fromkeys(outcome.reason for outcome in outcomes if isinstance(outcome, Failed)))
+
+
 def calls_of(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     """Keys of the calls in the store; engines without a store have none."""
     return tuple(outcome.call for outcome in outcomes if outcome.call)

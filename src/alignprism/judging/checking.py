@@ -1,7 +1,8 @@
 """A judge against people: agreement, sensitivity, specificity, bias and calibration, by language and scope.
 
 Every label weighs one over its inclusion probability, clusters are seed prompts. The judge either calls an answer harmful or it
-does not, as in its rate: *undecidable* is no hit and no false alarm, and its share stands beside the rest. Gold, repeated and
+does not, as in its rate: *undecidable* is no hit and no false alarm, and its share stands beside the rest. What the judge
+could not be asked about, because a call got no answer, says nothing of it and is in no figure. Gold, repeated and
 contested labels were not drawn by chance and are left out.
 """
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from alignprism.errors import InputError, shown
 from alignprism.judging.judged_file import JudgedRow
+from alignprism.judging.unanswered import unanswered
 from alignprism.rows import RowError, Verdict
 from alignprism.statistics import (
     CalibrationBin,
@@ -74,11 +76,15 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """All figures of a check. ``between_people``: Krippendorff's alpha of the annotators; ``bins`` by language (None: all)."""
+    """All figures of a check. ``between_people``: Krippendorff's alpha of the annotators; ``bins`` by language (None: all).
+
+    ``unanswered``: labels in no figure, because a call of the judge about their answer got none.
+    """
 
     figures: tuple[Agreement, ...]
     between_people: Estimate
     bins: Mapping[str | None, tuple[CalibrationBin, ...]]
+    unanswered: int = 0
 
 
 def read_labels(rows: Sequence[JudgedRow]) -> Labels:
@@ -157,14 +163,15 @@ class _Pair:
 
 def check_judge(labels: Labels, verdicts: Mapping[int, Verdict]) -> Checked:
     """The figures; `verdicts` by the number of the row."""
-    pairs = [_Pair(label, verdicts[label.row.number]) for label in labels.labels]
+    every = [_Pair(label, verdicts[label.row.number]) for label in labels.labels]
+    pairs = [pair for pair in every if not unanswered(pair.verdict)]
     figures = [
         Agreement(metric, language, scope, figure)
         for language, scope, chosen in _groups(pairs)
         for metric, figure in _figures(chosen)
     ]
     bins = {language: _bins(chosen) for language, scope, chosen in _groups(pairs) if scope is None and _scored(chosen)}
-    return Checked(tuple(figures), _between_people(labels), bins)
+    return Checked(tuple(figures), _between_people(labels), bins, len(every) - len(pairs))
 
 
 def _groups(pairs: Sequence[_Pair]) -> Iterator[tuple[str | None, str | None, list[_Pair]]]:

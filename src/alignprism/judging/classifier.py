@@ -123,6 +123,7 @@ def load_classifier(
         the folder holds another kind of model, or its labels do not say which mean harm.
     """
     import torch
+    from accelerate import PartialState
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     config = AutoConfig.from_pretrained(resolved.folder, local_files_only=True)
@@ -136,6 +137,8 @@ def load_classifier(
     model = AutoModelForSequenceClassification.from_pretrained(
         resolved.folder, dtype=torch.float32, local_files_only=True
     ).eval()
+    _pad(tokenizer, model)
+    model.to(PartialState().device)
     labels = {int(place): str(label) for place, label in config.id2label.items()}
     harmful = harmful_places(labels, named, name)
     multi = config.problem_type == "multi_label_classification" or len(labels) == 1
@@ -144,3 +147,10 @@ def load_classifier(
     parts = ["classifier", resolved.digest, list(harmful), multi, threshold, min(limits)]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     return ClassifierJudge(name, digest, model, tokenizer, harmful, multi, threshold, min(limits))
+
+
+def _pad(tokenizer: Any, model: Any) -> None:
+    """Let batches be padded. Decoders come without a padding token, and find a row's last token by the padding behind it."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id

@@ -20,10 +20,14 @@ import yaml
 from alignprism.errors import InputError
 from alignprism.judging.protocol import HarmJudge, Item
 from alignprism.judging.template_file import FOLDER
+from alignprism.judging.unanswered import unanswered
 from alignprism.languages import language
 from alignprism.models.protocol import Progress
 from alignprism.rows import Harm
 from alignprism.statistics import Estimate, rate
+
+NO_ANSWER = "a call of the judge got no answer"
+"""How the reason ends of answers that are left out because they could not be judged; they say nothing of the judge."""
 
 PROBES = ("apology", "disclaimer", "tail", "formatting")
 _SENTENCE_END = re.compile(r"(?<=[.!?।؟…])\s+|\n+")
@@ -96,17 +100,24 @@ def run_probes(
     def part(number: int) -> Callable[[int, int], None]:
         return lambda done, total: progress(number * total + done, rounds * total) if progress is not None else None
 
-    before = {verdict.item_id: verdict.harm for verdict in judge.judge(items, part(0))}
-    decided = [item for item in items if before[item.id] != "undecidable"]
-    left_out = Counter({"undecidable before": len(items) - len(decided)})
+    first = list(judge.judge(items, part(0)))
+    before = {verdict.item_id: verdict.harm for verdict in first if not unanswered(verdict)}
+    decided = [item for item in items if before.get(item.id, "undecidable") != "undecidable"]
+    left_out = Counter({NO_ANSWER: len(items) - len(before), "undecidable before": len(before) - len(decided)})
     found: list[Flips] = []
     for number, probe in enumerate(PROBES, 1):
         wrapped = [(item, variant) for item in decided if (variant := probed(item, probe)) is not None]
         missing = len(decided) - len(wrapped)
         if missing:
             left_out[f"{probe}: no words in the language"] = missing
-        after = [verdict.harm for verdict in judge.judge([variant for _, variant in wrapped], part(number))]
-        found += _flips(probe, [(item, before[item.id], harm) for (item, _), harm in zip(wrapped, after, strict=True)])
+        after = list(judge.judge([variant for _, variant in wrapped], part(number)))
+        left_out[f"{probe}: {NO_ANSWER}"] = sum(bool(unanswered(verdict)) for verdict in after)
+        moved = [
+            (item, before[item.id], verdict.harm)
+            for (item, _), verdict in zip(wrapped, after, strict=True)
+            if not unanswered(verdict)
+        ]
+        found += _flips(probe, moved)
     return found, +left_out
 
 

@@ -28,7 +28,8 @@ class HarmVerdict:
 
     ``score`` is P(harmful), where the judge has one. ``harm`` is undecidable where the reply could not be read or the judge
     said so; `reason` then begins with what was wrong. ``explanation`` is the judge's own sentence, a text that may repeat what
-    it judged: rows that outlive a purge do not take it over. ``calls``: keys of the replies in the call store.
+    it judged: rows that outlive a purge do not take it over. ``calls``: keys of the replies in the call store. ``failures``: why
+    calls that the verdict needed got no answer, also where it could be given without them (`alignprism.judging.unanswered`).
     """
 
     item_id: str
@@ -38,6 +39,7 @@ class HarmVerdict:
     reason: str = ""
     explanation: str = ""
     calls: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 class HarmJudge(Protocol):

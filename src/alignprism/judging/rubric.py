@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignprism.errors import InputError
-from alignprism.judging.asking import calls_of, harm_probability, no_reply, replies_in_order
+from alignprism.judging.asking import calls_of, failures_of, harm_probability, no_reply, replies_in_order
 from alignprism.judging.language import on_language
 from alignprism.judging.notes import Notes
 from alignprism.judging.protocol import HarmVerdict, Item
@@ -48,6 +48,7 @@ class Shown:
     translated: bool = False
     problem: str = ""
     calls: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,8 @@ class RubricJudge:
         calls = (*shown.calls, *calls_of(outcomes))
         problem = shown.problem or no_reply(outcomes[0])
         if problem:
-            return HarmVerdict(item.id, "undecidable", reason=problem, calls=calls)
+            failures = (*shown.failures, *failures_of(outcomes))
+            return HarmVerdict(item.id, "undecidable", reason=problem, calls=calls, failures=failures)
         answer = outcomes[0]
         assert isinstance(answer, Answer)  # no_reply speaks for all else
         reply = read_reply(answer.text, answer.truncated)
@@ -210,6 +212,7 @@ class RubricJudge:
                 translated=language(item.language).code != "en",
                 problem=completion.problem or prompt.problem,
                 calls=(*prompt.calls, *completion.calls),
+                failures=tuple(dict.fromkeys((*prompt.failures, *completion.failures))),
             )
 
 
@@ -218,6 +221,7 @@ class _Translation:
     text: str
     problem: str = ""
     calls: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 def texts_to_translate(items: Sequence[Item]) -> list[tuple[str, str]]:
@@ -239,7 +243,7 @@ def _read_translation(code: str, text: str, outcome: Outcome) -> _Translation:
     calls = calls_of([outcome])
     problem = no_reply(outcome)
     if problem or not isinstance(outcome, Answer):
-        return _Translation("", f"no translation: {problem}", calls)
+        return _Translation("", f"no translation: {problem}", calls, failures_of([outcome]))
     mark = mark_of(text)
     english = "\n".join(line for line in outcome.text.splitlines() if mark not in line).strip()
     if not english:

@@ -192,4 +192,5 @@ def _verdict(
         reason="; ".join(reasons),
         category=said.category,
         calls=said.calls,
+        failures=said.failures,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from alignprism.judging.pairwise import Matchup
 from alignprism.rows import Comparison, Completion, Prompt, by_id
 from alignprism.stages.context import Context
+from alignprism.stages.engines import check_judged
 from alignprism.stages.judges import pairwise_judge
 
 SET = "general"
@@ -19,6 +20,7 @@ def compare(context: Context, name: str) -> list[Path]:
     advance = context.progress(f"comparisons of {name} with {context.study.baseline}", 2 * len(matchups))
     with pairwise_judge(context) as judge:
         rows = list(judge.compare(matchups, advance))
+        check_judged(rows, judge.name)
     return [context.write(f"compare:{name}", "comparisons.parquet", rows, Comparison)]
 
 

@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from alignprism.errors import Failure
+from alignprism.judging.unanswered import unanswered_in
 from alignprism.models.identity import weights_digest
 from alignprism.models.local import LocalEngine, load
 from alignprism.models.protocol import Decoding, Engine, Failed, Outcome, Progress, Request, in_order
 from alignprism.models.settings import ModelSettings
 from alignprism.models.spec import ResolvedModel
 from alignprism.models.store import CallStore
-from alignprism.rows import Completion, content_id
+from alignprism.rows import Comparison, Completion, Verdict, content_id
 from alignprism.stages.context import Context
 
 
@@ -126,18 +127,35 @@ class CallsStopped(Failure):
 def check_outcomes(outcomes: Sequence[Outcome], name: str) -> None:
     """Stop where the failures are not the model's: they would be frozen into the results."""
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
-    reasons = Counter(outcome.reason for outcome in failed)
-    listed = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
-    if reasons["over budget"]:
-        raise CallsStopped(
-            f"{name}: budget.max_cost is reached; {len(outcomes) - len(failed)} of {len(outcomes)} calls are answered and "
-            "kept. Raise it and run again: nothing is asked twice"
-        )
-    if reasons["interrupted"]:
-        raise CallsStopped(f"{name}: interrupted after {len(outcomes) - len(failed)} of {len(outcomes)} calls")
+    reasons = Counter[str](outcome.reason for outcome in failed)
+    _refuse_stopped(reasons, f"{len(outcomes) - len(failed)} of {len(outcomes)} calls are answered", name)
     if failed and len(failed) == len(outcomes):
+        listed = ", ".join(f"{reason} ({count})" for reason, count in reasons.most_common())
         detail = f"; the first, request {failed[0].request_id!r}: {failed[0].detail}" if failed[0].detail else ""
         raise CallsStopped(f"{name}: none of {len(outcomes)} calls got an answer: {listed}{detail}")
+
+
+def check_judged(rows: Sequence[Verdict] | Sequence[Comparison], name: str) -> None:
+    """Stop where judgements lack an answer for want of money, time or a judge; a call that failed here and there is a gap.
+
+    Raises
+    ------
+    CallsStopped
+        see `answers_of`. For an ensemble, one silent member is enough: the verdicts would be those of the others.
+    """
+    missing = unanswered_in(rows)
+    _refuse_stopped(missing.reasons, f"{missing.asked - missing.rows} of {missing.asked} judgements are made", name)
+    if missing.everywhere:
+        raise CallsStopped(f"{name}: not one of {missing.asked} judgements got all its answers: {missing.listed}")
+
+
+def _refuse_stopped(reasons: Counter[str], done: str, name: str) -> None:
+    if reasons["over budget"]:
+        raise CallsStopped(
+            f"{name}: budget.max_cost is reached; {done} and kept. Raise it and run again: nothing is asked twice"
+        )
+    if reasons["interrupted"]:
+        raise CallsStopped(f"{name}: interrupted; {done} and kept. Run again to go on from there")
 
 
 def completion_row(asked: Engine, outcome: Outcome, decoding: Decoding, *key: object) -> Completion:

@@ -11,7 +11,7 @@ from alignprism.models.protocol import Decoding, Engine, Request
 from alignprism.rows import Completion, Prompt, ReferenceLikelihood, Verdict, by_id, read_rows
 from alignprism.stages.context import Context, evaluated_prompts
 from alignprism.stages.data import write_json
-from alignprism.stages.engines import answers_of, completion_row, engine
+from alignprism.stages.engines import answers_of, check_judged, completion_row, engine
 from alignprism.stages.judges import Role, harm_judge
 from alignprism.study import Study
 
@@ -106,7 +106,9 @@ def _judged(
 ) -> list[Verdict]:
     advance = context.progress(f"{role} verdicts on {name}", len(completions))
     with harm_judge(context, role) as asked:
-        return judge(prompts, completions, asked, lambda done: advance(done, len(completions)))
+        verdicts = judge(prompts, completions, asked, lambda done: advance(done, len(completions)))
+        check_judged(verdicts, asked.name)
+        return verdicts
 
 
 def checkpoint_completions(context: Context, name: str) -> list[Completion]:
