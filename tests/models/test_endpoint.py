@@ -465,7 +465,7 @@ def interrupted_after(seconds: float, engine: EndpointEngine, requests: list[Req
 def test_what_a_stop_gives_up_counts_for_the_next_cap_and_is_asked_again(tmp_path: Path) -> None:
     path, port = tmp_path / "c.sqlite", str(closed_port())
     price = Price(input=1000.0, output=1000.0)
-    with loopback.running("--delay", "2", "--port", port) as url:
+    with loopback.running("--delay", "4", "--port", port) as url:
         settings = settings_of(url, connections=8, price=price)
         with CallStore(path) as store:
             budget = Budget(100.0, store.spent())
@@ -501,7 +501,7 @@ def test_what_waits_for_its_next_try_at_a_stop_counts_too(tmp_path: Path) -> Non
 def test_a_run_that_is_stopped_twice_forgets_nothing_either(tmp_path: Path) -> None:
     """The second Ctrl-C ends the wait for what is in flight."""
     path = tmp_path / "c.sqlite"
-    with loopback.running("--delay", "1") as url, CallStore(path) as store:
+    with loopback.running("--delay", "4") as url, CallStore(path) as store:
         settings = settings_of(url, connections=4, price=Price(output=1000.0))
         budget = Budget(100.0)
         with EndpointEngine(settings, "m", store=store, budget=budget) as engine:

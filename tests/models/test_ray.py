@@ -21,7 +21,7 @@ from alignprism.models.store import CallStore
 
 pytestmark = pytest.mark.slow
 
-ASKED = [Request(f"{n}-{place}", f"{n}. {text}") for n in range(8) for place, text in enumerate(tiny.PROMPTS)]
+ASKED = [Request(f"{n}-{place}", f"{n}. {text}") for n in range(32) for place, text in enumerate(tiny.PROMPTS)]
 GREEDY = Decoding(max_new_tokens=12, batch_size=4)
 
 

@@ -108,7 +108,10 @@ def matched(lengths: Sequence[tuple[int, int]], tolerance: float) -> list[int]:
         # Two neighbours in the sorted list are the only ones that can be nearest to the sum.
         right = bisect.bisect_left(differences, (surplus, -1))
         nearby = [place for place in (right - 1, right) if 0 <= place < len(differences)]
-        change, place = differences.pop(min(nearby, key=lambda near: abs(differences[near][0] - surplus)))
+        # Of two equally near the more unequal pair goes, whichever side is the longer one.
+        change, place = differences.pop(
+            min(nearby, key=lambda near: (abs(differences[near][0] - surplus), -abs(differences[near][0])))
+        )
         surplus -= change
         total -= sum(lengths[place])
     return sorted(place for _, place in differences)
