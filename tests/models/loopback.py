@@ -1,9 +1,11 @@
 """A server on the loopback interface that speaks the OpenAI interface, as a process of its own: for tests and benchmarks.
 
-    python loopback.py [--delay 0.05] [--faults] [--log FILE] [--model NAME] [--root PATH] [--key KEY] [--port 0]
+    python loopback.py [--delay 0.05] [--faults] [--log FILE] [--arrivals FILE] [--model NAME] [--root PATH] [--key KEY]
+                       [--port 0]
 
 It prints its port and ends with its standard input. The answer to a prompt is ``answer to <hash of the request>``. Each
-request is noted in the log, one line of prompt hash and status, before the answer leaves. With ``--faults`` seven kinds of
+request is noted in the log, one line of prompt hash and status, before the answer leaves; with ``--arrivals FILE`` each is
+noted there, too, when it comes, and only probes are answered without delay. With ``--faults`` seven kinds of
 requests (by hash, 10 % each) meet: 429, 500, no reply, a cut reply, invalid JSON, empty text and another model's name;
 ``--heal N`` lets try number N + 1 of such a request succeed. ``--throttle N`` answers 429 while more than N are in flight,
 ``--quota N`` after N different requests, with an hour to wait. ``--only 502`` answers everything with that status.
@@ -31,12 +33,17 @@ from typing import IO, Any
 FAULTS = ("429", "500", "silent", "cut", "garbage", "empty", "other")
 
 
+def appended(path: str | None) -> IO[str] | None:
+    return open(path, "a", buffering=1) if path else None  # noqa: PTH123
+
+
 class Server:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.tries: Counter[str] = Counter()
         self.in_flight = 0
-        self.log: IO[str] | None = open(options.log, "a", buffering=1) if options.log else None  # noqa: SIM115, PTH123
+        self.log = appended(options.log)
+        self.arrivals = appended(options.arrivals)
 
     def reply(self, path: str, head: str, body: bytes) -> tuple[int, bytes, str, str]:
         """Status, body, extra header lines, and the fault (or "")."""
@@ -82,6 +89,16 @@ class Server:
         text = "" if fault == "empty" else f"answer to {name}"
         return 200, self.answer(document, text, "another-model" if fault == "other" else model), "", fault
 
+    def arrived(self, path: str, body: bytes) -> float:
+        """Note a request; gives the seconds until it is answered."""
+        if path.endswith("/models"):
+            return 0.0
+        if self.arrivals is not None:
+            if json.loads(body).get("max_tokens") == 1:  # a probe
+                return 0.0
+            self.arrivals.write(f"{hashlib.sha256(body).hexdigest()[:16]}\n")
+        return float(self.options.delay)
+
     def log_line(self, name: str, status: str) -> None:
         if self.log is not None:
             self.log.write(f"{name} {status}\n")
@@ -123,8 +140,8 @@ class Connection(asyncio.Protocol):
             return
         body, self.buffer = self.buffer[end + 4 : end + 4 + length], self.buffer[end + 4 + length :]
         path = head.split(" ", 2)[1]
-        delay = 0.0 if path.endswith("/models") else self.server.options.delay
         self.server.in_flight += 1
+        delay = self.server.arrived(path, body)
         asyncio.get_running_loop().call_later(delay, self.send, path, head, body)
 
     def send(self, path: str, head: str, body: bytes) -> None:
@@ -166,6 +183,7 @@ async def main() -> None:
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--heal", type=int, default=10**9)
     parser.add_argument("--log")
+    parser.add_argument("--arrivals")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--root", default="/weights/tiny")
     parser.add_argument("--key", default="")
