@@ -278,7 +278,7 @@ def test_a_second_process_on_one_run_folder_is_refused(bench: Bench, copied: Pat
         appeared(copied, "stages/train-sft-preferred/work/checkpoint*", process)
         said = bench.call("run", study, "--run", copied)
         assert said.code == 2
-        assert "another alignprism is working in this run folder" in said.err
+        assert "another alignprism is working in this folder" in said.err
     finally:
         process.kill()
         process.communicate()

@@ -133,7 +133,7 @@ def test_a_run_that_is_going_on_is_not_purged(copied: Path, bench: Bench) -> Non
     with locked(copied):
         said = bench.call("purge", copied)
     assert said.code == 2
-    assert "another alignprism is working in this run folder" in said.err
+    assert "another alignprism is working in this folder" in said.err
     assert before == {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_model import Bench, Said
 from transformers import T5Config
 
@@ -282,6 +282,30 @@ def test_rows_that_may_not_be_passed_on_bind_the_model_and_what_is_trained_on_it
     assert card_of(tmp_path / "on")["redistribute"] is False
 
 
+def test_rows_of_split_dev_or_test_are_said_and_not_learned(bench: Bench, tmp_path: Path) -> None:
+    """By their own column, or by the prompts beside the file: pairs have no say in the split of their prompt."""
+    splits = ["train", "Test", "validation", "", None, None]
+    marked = [row | {"split": split} for row, split in zip(rows(), splits, strict=False)]
+    file = write(tmp_path / "pairs.jsonl", marked)
+    out = tmp_path / "out"
+    said = bench.call("train", "dpo", file, "--model", bench.model, "--out", out, *SETTINGS, "--dry-run")
+    assert said.code == 0 and "2 of 6 rows are of split dev or test" in said.out and "4 rows, 0 left out" in said.out
+    prompts = [
+        {"id": f"q{n}", "seed_id": f"s{n}", "text": "x", "language": "en", "split": "test" if n else "train"}
+        for n in range(2)
+    ]
+    write(tmp_path / "prompts.parquet", prompts)
+    named = ({"prompt_id": "q0", "seed_id": "s0"}, {"prompt_id": "q1"}, {"seed_id": "s1"}, {"prompt_id": "elsewhere"})
+    file = write(tmp_path / "pairs.jsonl", [row | names for row, names in zip(rows(), named, strict=False)])
+    said = bench.call("train", "sft", file, "--model", bench.model, "--out", out, *SETTINGS)
+    assert said.code == 0 and "2 of 4 rows are of split dev or test" in said.out, said.all
+    assert (card_of(out)["rows"], card_of(out)["dev_or_test_rows"]) == (2, 2)
+    for split, told in (("test", "every row is of split dev or test"), ("unseen", "column split")):
+        file = write(tmp_path / "pairs.jsonl", [row | {"split": split} for row in rows()])
+        said = bench.call("train", "dpo", file, "--model", bench.model, "--out", tmp_path / "no", *SETTINGS)
+        assert said.code == 2 and told in said.err and not (tmp_path / "no").exists()
+
+
 def test_sft_looks_at_the_learned_side_only(bench: Bench, tmp_path: Path) -> None:
     """A rejected side that is empty, too long or equal keeps no row out of what is learned."""
     file = tmp_path / "pairs.csv"
@@ -514,6 +538,34 @@ def test_the_folder_of_another_training_is_refused_before_any_work(
     assert said.code == 2
     assert f"belongs to another training ({told})" in said.err
     assert (state_of(trained[0]), state_of(bench.cache)) == before
+
+
+def test_a_folder_in_which_no_step_was_done_is_free_for_another_training(
+    bench: Bench, pairs: Path, taught: Path, tmp_path: Path
+) -> None:
+    """What cannot begin (here an adapter of a model of other widths) is mended and run again, in the same folder."""
+    adapter = shutil.copytree(taught / "adapter", tmp_path / "wider")
+    weights = load_file(adapter / "adapter_model.safetensors")
+    wider = {name: torch.cat([w, w], dim=1 if ".lora_A." in name else 0) for name, w in weights.items()}
+    save_file(wider, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    out = tmp_path / "out"
+    options = ("train", "dpo", pairs, "--model", bench.model, "--out", out, *SETTINGS)
+    said = bench.call(*options, "--adapter", adapter)
+    assert said.code != 0 and "wider" in said.err, said.all
+    said = bench.call(*options, "--adapter", taught / "adapter")
+    assert said.code == 0, said.all
+    said = bench.call(*options)
+    assert said.code == 2 and "belongs to another training" in said.err
+
+
+def test_a_folder_in_which_another_command_trains_is_left_alone(bench: Bench, pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with (out / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        said = bench.call("train", "dpo", pairs, "--model", bench.model, "--out", out, *SETTINGS)
+    assert said.code == 2 and "another alignprism is working in this folder" in said.err
+    assert [path.name for path in out.iterdir()] == [".lock"]
 
 
 def test_a_folder_with_something_else_is_left_alone(bench: Bench, pairs: Path, tmp_path: Path) -> None:

@@ -187,13 +187,11 @@ def locked(path: Path) -> Iterator[None]:
     RunFolderError
         another process holds it.
     """
-    with (path / ".lock").open("w") as handle:
+    with (path / ".lock").open("a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunFolderError(
-                f"{path}: another alignprism is working in this run folder; wait for it to end"
-            ) from error
+            raise RunFolderError(f"{path}: another alignprism is working in this folder; wait for it to end") from error
         yield
 
 

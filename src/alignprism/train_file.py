@@ -11,7 +11,8 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,13 +26,16 @@ from alignprism.model_card import CARD_FILE, cards_of, readme, research_only, wr
 from alignprism.models.local import check_causal, load, load_tokenizer
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
 from alignprism.rows import file_digest, write_atomic
+from alignprism.run_folder import locked
 from alignprism.training.adapters import name_base, stack_adapters
+from alignprism.training.checkpoint import CHECKPOINT_FILE
 from alignprism.training.config import TrainConfig, TrainingError
+from alignprism.training.curve import CURVE_FILE, HELD_OUT_FILE
 from alignprism.training.examples import Example, OverLimit, Text, TruncationReport, make_examples, sequences
-from alignprism.training.loop import LAST_FOLDER, RESULT_FILE, Progress, train
+from alignprism.training.loop import LAST_FOLDER, RESULT_FILE, RUN_FILE, Progress, train
 from alignprism.training.plan import make_plan
 from alignprism.training.precision import compute_dtype, weights_dtype
-from alignprism.training.preference_file import kept_back, read_texts
+from alignprism.training.preference_file import Bounds, read_bounds, read_texts
 from alignprism.training.reference import Reference, compute_reference, read_store, store_path
 
 STACKED = "-on-base"
@@ -53,6 +57,8 @@ _OUTCOME = (
     "warnings",
 )
 """What the card takes from the training's result."""
+_STEPS = (CURVE_FILE, HELD_OUT_FILE, CHECKPOINT_FILE, RESULT_FILE)
+"""Of these there is one as soon as a training has done something."""
 
 
 class TrainingFolderError(InputError):
@@ -116,6 +122,8 @@ def prepare(training: FileTraining, cache: Path, say: Callable[[str], None]) -> 
     """
     config = training.config
     texts = read_texts(training.file, "completion" if config.method == "sft-preferred" else "pair")
+    bounds = read_bounds(training.file)
+    texts = _without_held_out(training.file, texts, bounds, say)
     if config.method == "sft-preferred":  # what is not learned keeps no row out
         texts = [replace(text, rejected=None) for text in texts]
     start = resolve(training.model, cache, say)
@@ -123,7 +131,7 @@ def prepare(training: FileTraining, cache: Path, say: Callable[[str], None]) -> 
     tokenizer = load_tokenizer(start)
     _warn_of_markers(texts, tokenizer, say)
     examples, truncation = make_examples(texts, tokenizer, config.max_tokens, training.over_limit)
-    card = _card(training, texts, start, len(examples), truncation)
+    card = _card(training, texts, bounds, start, len(examples), truncation)
     if not examples:
         raise InputError(f"{training.file}: no row is left to train on; left out: {_left_out(truncation)}")
     try:
@@ -135,6 +143,18 @@ def prepare(training: FileTraining, cache: Path, say: Callable[[str], None]) -> 
     if config.preference:
         _check_store(store)
     return Prepared(training, start, tokenizer, examples, plan.examples, plan.steps, truncation, store, card)
+
+
+def _without_held_out(file: Path, texts: list[Text], bounds: Bounds, say: Callable[[str], None]) -> list[Text]:
+    """The rows that are not of split dev or test: those are what a model is measured on."""
+    if not bounds.held_out:
+        return texts
+    rest = [text for text in texts if text.id not in bounds.held_out]
+    how = "(column split, or the prompts.parquet beside the file; without both every row is learned)"
+    if not rest:
+        raise InputError(f"{file}: every row is of split dev or test {how}")
+    say(f"Note: {len(texts) - len(rest)} of {len(texts)} rows are of split dev or test and are not learned {how}")
+    return rest
 
 
 def _warn_of_markers(texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase, say: Callable[[str], None]) -> None:
@@ -169,27 +189,32 @@ def execute(prepared: Prepared, reporter: Reporter) -> dict[str, Any]:
         training cannot start or go on.
     """
     out, processes = prepared.training.out, PartialState()
-    if processes.is_main_process:
-        _claim(out, prepared.card)
-    processes.wait_for_everyone()
-    card = _read_card(out)
-    if "result" in card:
-        reporter.say(f"{out}: everything was done before; nothing to compute")
-        return card
-    if not (out / RESULT_FILE).exists():
-        _train(prepared, reporter)
-    if processes.is_main_process:
-        result = json.loads((out / RESULT_FILE).read_text(encoding="utf-8"))
-        outcome = {name: result[name] for name in _OUTCOME if name in result}
-        trained = [out / (result["adapter"] or result["model"]), out / LAST_FOLDER]
-        folders = [_publish(prepared, folder, reporter.say) for folder in trained if folder.is_dir()]
-        for folder in folders:  # a card of their own: they are copied and uploaded without what lies above
-            outcome |= {"folder": folder.name}
-            write_card(folder, {**card, "result": outcome})
-            write_atomic(folder / "README.md", _readme(prepared, folder, card).encode())
-        write_card(out, {**card, "result": outcome | {"folder": folders[0].name}})
-    processes.wait_for_everyone()
-    return _read_card(out)
+    with _claimed(out, prepared.card) if processes.is_main_process else nullcontext():
+        processes.wait_for_everyone()
+        card = _read_card(out)
+        if "result" in card:
+            reporter.say(f"{out}: everything was done before; nothing to compute")
+            return card
+        if not (out / RESULT_FILE).exists():
+            _train(prepared, reporter)
+        if processes.is_main_process:
+            _finish(prepared, card, reporter.say)
+        processes.wait_for_everyone()
+        return _read_card(out)
+
+
+def _finish(prepared: Prepared, card: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    """Make what was trained folders that can be used alone, then write the finished card."""
+    out = prepared.training.out
+    result = json.loads((out / RESULT_FILE).read_text(encoding="utf-8"))
+    outcome = {name: result[name] for name in _OUTCOME if name in result}
+    trained = [out / (result["adapter"] or result["model"]), out / LAST_FOLDER]
+    folders = [_publish(prepared, folder, say) for folder in trained if folder.is_dir()]
+    for folder in folders:  # a card of their own: they are copied and uploaded without what lies above
+        outcome |= {"folder": folder.name}
+        write_card(folder, {**card, "result": outcome})
+        write_atomic(folder / "README.md", _readme(prepared, folder, card).encode())
+    write_card(out, {**card, "result": outcome | {"folder": folders[0].name}})
 
 
 def _train(prepared: Prepared, reporter: Reporter) -> None:
@@ -256,6 +281,7 @@ def _readme(prepared: Prepared, folder: Path, card: Mapping[str, Any]) -> str:
 def _card(
     training: FileTraining,
     texts: Sequence[Text],
+    bounds: Bounds,
     start: ResolvedModel,
     kept: int,
     truncation: Sequence[TruncationReport],
@@ -272,29 +298,43 @@ def _card(
         "rows": len(texts),
         "rows_sha256": hashlib.sha256(content.encode()).hexdigest(),
         "dropped": len(texts) - kept,
+        "dev_or_test_rows": len(bounds.held_out),
         "settings": {name: value for name, value in settings.items() if name != "method"}
         | {"over_limit": training.over_limit},
         "truncation": [asdict(report) for report in truncation],
         "research_only": training.config.method == "sft-random" or research_only(start),
     }
-    if kept_back(training.file) or any(found.get("redistribute") is False for found in cards_of(start)):
+    if bounds.kept_back or any(found.get("redistribute") is False for found in cards_of(start)):
         card["redistribute"] = False
     # As it is read back, where a tuple is a list: the two are compared.
     return dict(json.loads(json.dumps(card)))
 
 
-def _claim(out: Path, card: Mapping[str, Any]) -> None:
-    """Make the folder this training's, or find that it already is."""
-    if not (out / CARD_FILE).exists():
-        if out.is_file() or (out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())):
-            raise TrainingFolderError(f"{out} exists and holds something else; name a new folder for --out")
-        write_card(out, card)
-        return
-    found, wanted = _identity(_read_card(out)), _identity(card)
-    different = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
-    if different:
-        what = "; ".join(f"{key}: {found.get(key)} there, {wanted.get(key)} here" for key in different)
-        raise TrainingFolderError(f"{out} belongs to another training ({what}); name another folder for --out")
+@contextmanager
+def _claimed(out: Path, card: Mapping[str, Any]) -> Iterator[None]:
+    """Make the folder this training's, or find that it already is; nobody else trains in it meanwhile.
+
+    Where a training ended before its first step (an adapter that does not fit, a check that failed), the next one may be
+    another.
+    """
+    there = (out / CARD_FILE).exists()
+    if not there and (out.is_file() or (out.is_dir() and any(not p.name.startswith(".") for p in out.iterdir()))):
+        raise TrainingFolderError(f"{out} exists and holds something else; name a new folder for --out")
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        different = _different(_identity(_read_card(out)), _identity(card)) if there else ""
+        if different and any((out / name).exists() for name in _STEPS):
+            raise TrainingFolderError(f"{out} belongs to another training ({different}); name another folder for --out")
+        if different:
+            (out / RUN_FILE).unlink(missing_ok=True)
+        if different or not there:
+            write_card(out, card)
+        yield
+
+
+def _different(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    names = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+    return "; ".join(f"{key}: {found.get(key)} there, {wanted.get(key)} here" for key in names)
 
 
 def _identity(card: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -35,6 +36,8 @@ from alignprism.models.wire import Item
 _CHUNK = 500  # requests that are looked up in the store at once
 _WINDOW = 4000  # requests between the two threads
 _GRACE_SECONDS = 10.0
+_NOTICE_SECONDS = 0.5
+"""Nothing is waited for longer at a time: a Ctrl-C that comes just as Python begins to wait is not noticed before it ends."""
 
 Result = TypeVar("Result")
 
@@ -200,7 +203,10 @@ class EndpointEngine:
                 return
 
     def _in_loop(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while not wait([future], _NOTICE_SECONDS).done:
+            pass
+        return future.result()
 
     # --- completing --------------------------------------------------------------------------------------------------
 
@@ -280,7 +286,12 @@ class _Run:
         return [(item, found[item.key]) for item in items if item.key in found]
 
     def _receive(self) -> list[tuple[Item, Call]]:
-        came = self._came.get()
+        while True:
+            try:
+                came = self._came.get(timeout=_NOTICE_SECONDS)
+                break
+            except queue.Empty:
+                continue
         if isinstance(came, BaseException):
             raise came
         self._outstanding -= len(came)
@@ -294,10 +305,11 @@ class _Run:
         if asker.in_flight:
             engine._say(f"Stopping: up to {grace:.0f} s for {asker.in_flight} answers in flight.")
         began = time.monotonic()
-        try:
-            stopping.result(grace + 5.0)
-        except TimeoutError:
-            engine._say(f"Not waited for longer than {time.monotonic() - began:.0f} s.")
+        while not wait([stopping], _NOTICE_SECONDS).done:
+            if time.monotonic() - began > grace + 5.0:
+                engine._say(f"Not waited for longer than {time.monotonic() - began:.0f} s.")
+                return
+        stopping.result()
 
 
 def _headers(settings: EndpointSettings, name: str, keys: Mapping[str, str]) -> dict[str, str]:

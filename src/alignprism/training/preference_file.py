@@ -8,18 +8,22 @@ prompt is then implicit (TRL's "implicit prompt"), and a ``prompt`` column has t
 are rendered by the model's own chat template.
 
 ``id`` (default: ``row-NUMBER``) and ``language`` (any label; default ``und``, undetermined) are optional, and so is
-``random_side``, which alignprism's own pairs carry (`kept_back` looks at ``redistribute``). Other columns are not read, but a row that needs more than text
-(images, tools) is refused.
+``random_side``, which alignprism's own pairs carry. `read_bounds` looks at ``redistribute`` and ``split``. Other columns are
+not read, but a row that needs more than text (images, tools) is refused.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from alignprism.models.protocol import Asked, Message
+from alignprism.prompts.formats.format import named_split
+from alignprism.prompts.held_out import held_out_beside
+from alignprism.prompts.values import BadValue
 from alignprism.records import read_records
 from alignprism.rows import RowError, content_id
 from alignprism.training.examples import Side, Text
@@ -75,15 +79,37 @@ def read_texts(path: Path, need: Need) -> list[Text]:
     return texts
 
 
-def kept_back(path: Path) -> bool:
-    """Whether a row says in a column ``redistribute``, as ours do, that it may not be passed on; a file without one says nothing.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a file says of the use of its rows; a file that says nothing sets no bounds.
+
+    ``kept_back``: a row's column ``redistribute`` says, as ours do, that it may not be passed on. ``held_out``: ids of rows
+    of split dev or test, by their own column ``split`` or by the ``prompts.parquet`` beside the file.
+    """
+
+    kept_back: bool
+    held_out: frozenset[str]
+
+
+def read_bounds(path: Path) -> Bounds:
+    """The bounds of a file that `read_texts` can read.
 
     Raises
     ------
     RowError
-        the file cannot be read.
+        the file cannot be read; or a ``split`` names none, so that it cannot be known whether its row is held out.
     """
-    return any(str(record.get("redistribute")).lower() in ("false", "0", "no") for _, record in read_records(path))
+    beside = held_out_beside(path)
+    kept_back, held_out = False, set[str]()
+    for number, record in read_records(path):
+        kept_back |= str(record.get("redistribute")).lower() in ("false", "0", "no")
+        try:
+            split = named_split(record)
+        except BadValue as bad:
+            raise RowError(f"{path}: row {number}: column {bad.column}: {bad.reason}") from bad
+        if split in ("dev", "test") or beside.holds(str(record.get("prompt_id")), str(record.get("seed_id"))):
+            held_out.add(_name(record, number))
+    return Bounds(kept_back, frozenset(held_out))
 
 
 def _text(record: Mapping[str, Any], number: int, need: Need) -> Text:
@@ -93,8 +119,7 @@ def _text(record: Mapping[str, Any], number: int, need: Need) -> Text:
     learned = _learned_column(record, need)
     sides = [learned, "rejected"] if _given(record, "rejected") and learned != "messages" else [learned]
     prompt, completions = _conversation(record, sides)
-    identity = record.get("id")
-    name = f"row-{number}" if identity is None or identity == "" else str(identity)
+    name = _name(record, number)
     chosen, rejected = completions[0], completions[1] if len(completions) > 1 else None
     return Text(
         id=name,
@@ -105,6 +130,11 @@ def _text(record: Mapping[str, Any], number: int, need: Need) -> Text:
         kind="preference" if rejected is not None else "completion",
         random_side=_random_side(record, name, chosen, rejected),
     )
+
+
+def _name(record: Mapping[str, Any], number: int) -> str:
+    identity = record.get("id")
+    return f"row-{number}" if identity is None or identity == "" else str(identity)
 
 
 def _learned_column(record: Mapping[str, Any], need: Need) -> str:
