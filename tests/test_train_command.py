@@ -8,6 +8,8 @@ import math
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -405,6 +407,33 @@ def test_a_killed_training_goes_on_to_the_same_bits(bench: Bench, pairs: Path, t
     assert found.keys() == expected.keys() and all(found[name].equal(expected[name]) for name in expected)
     outcomes = [{k: v for k, v in card_of(out)["result"].items() if k != "seconds"} for out in (killed, whole)]
     assert outcomes[0] == outcomes[1]
+
+
+def test_two_launched_processes_train_what_one_does(
+    trained: tuple[Path, Said], pairs: Path, bench: Bench, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    launch = (
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "alignprism",
+        "train",
+        "dpo",
+        pairs,
+    )
+    command = [sys.executable, "-m", *map(str, (*launch, "--model", bench.model, "--out", out, *SETTINGS))]
+    environment = bench.environment() | {"ACCELERATE_USE_CPU": "true"}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == 0, ran.stderr
+    assert "processes: 2, on cpu:0; strategy: data parallel (gloo)" in ran.stdout
+    assert ran.stdout.count("steps, loss") == 1, "one process speaks for both"
+    for ours, alone in zip(curve_of(out), curve_of(trained[0]), strict=True):
+        assert ours["loss"] == pytest.approx(alone["loss"], abs=1e-5) and ours["tokens"] == alone["tokens"]
+    wrong = subprocess.run([*command, "--beta", "0.5"], env=environment, capture_output=True, text=True, timeout=240)
+    assert wrong.returncode != 0 and wrong.stderr.count("belongs to another training (beta: 0.1 there, 0.5 here)") == 2
 
 
 def test_a_stop_between_training_and_card_is_finished_without_training(

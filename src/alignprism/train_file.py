@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
 from alignprism import __version__
@@ -25,6 +24,7 @@ from alignprism.errors import InputError
 from alignprism.model_card import CARD_FILE, cards_of, readme, research_only, write_card
 from alignprism.models.local import check_causal, load, load_tokenizer
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
+from alignprism.processes import processes
 from alignprism.rows import file_digest, write_atomic
 from alignprism.run_folder import locked
 from alignprism.training.adapters import name_base, stack_adapters
@@ -188,18 +188,20 @@ def execute(prepared: Prepared, reporter: Reporter) -> dict[str, Any]:
     alignprism.training.config.TrainingError
         training cannot start or go on.
     """
-    out, processes = prepared.training.out, PartialState()
-    with _claimed(out, prepared.card) if processes.is_main_process else nullcontext():
-        processes.wait_for_everyone()
+    out, state = prepared.training.out, processes()
+    _check_folder(out, prepared.card)
+    state.wait_for_everyone()
+    with _claimed(out, prepared.card) if state.is_main_process else nullcontext():
+        state.wait_for_everyone()
         card = _read_card(out)
         if "result" in card:
             reporter.say(f"{out}: everything was done before; nothing to compute")
             return card
         if not (out / RESULT_FILE).exists():
             _train(prepared, reporter)
-        if processes.is_main_process:
+        if state.is_main_process:
             _finish(prepared, card, reporter.say)
-        processes.wait_for_everyone()
+        state.wait_for_everyone()
         return _read_card(out)
 
 
@@ -310,24 +312,29 @@ def _card(
     return dict(json.loads(json.dumps(card)))
 
 
-@contextmanager
-def _claimed(out: Path, card: Mapping[str, Any]) -> Iterator[None]:
-    """Make the folder this training's, or find that it already is; nobody else trains in it meanwhile.
+def _check_folder(out: Path, card: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds something else; every process finds the same, and ends with the same message.
 
     Where a training ended before its first step (an adapter that does not fit, a check that failed), the next one may be
     another.
     """
-    there = (out / CARD_FILE).exists()
-    if not there and (out.is_file() or (out.is_dir() and any(not p.name.startswith(".") for p in out.iterdir()))):
-        raise TrainingFolderError(f"{out} exists and holds something else; name a new folder for --out")
+    if not (out / CARD_FILE).exists():
+        if out.is_file() or (out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())):
+            raise TrainingFolderError(f"{out} exists and holds something else; name a new folder for --out")
+        return
+    different = _different(_identity(_read_card(out)), _identity(card))
+    if different and any((out / name).exists() for name in _STEPS):
+        raise TrainingFolderError(f"{out} belongs to another training ({different}); name another folder for --out")
+
+
+@contextmanager
+def _claimed(out: Path, card: Mapping[str, Any]) -> Iterator[None]:
+    """Make the folder this training's, or find that it already is; no other command trains in it meanwhile."""
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        different = _different(_identity(_read_card(out)), _identity(card)) if there else ""
-        if different and any((out / name).exists() for name in _STEPS):
-            raise TrainingFolderError(f"{out} belongs to another training ({different}); name another folder for --out")
-        if different:
+        _check_folder(out, card)
+        if not (out / CARD_FILE).exists() or _identity(_read_card(out)) != _identity(card):
             (out / RUN_FILE).unlink(missing_ok=True)
-        if different or not there:
             write_card(out, card)
         yield
 

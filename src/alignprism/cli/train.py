@@ -254,19 +254,23 @@ def _train(
     if over_limit not in ("drop", "cut"):
         raise InputError(f"--over-limit {over_limit}: accepted: drop, cut")
     quiet_libraries()
-    from accelerate import PartialState
-
     from alignprism.models.spec import ModelSpec
+    from alignprism.processes import in_force, launched, processes
     from alignprism.train_file import FileTraining, execute, prepare
 
     name = f"{model} with {adapter}" if adapter else model
     spec = ModelSpec(name, model, str(adapter) if adapter else None)
     training = FileTraining(file, spec, out, config, store, "cut" if over_limit == "cut" else "drop")
     # Under `accelerate launch` one process speaks for all.
-    reporter = ConsoleReporter(console if PartialState().is_main_process else Console(quiet=True))
+    state = processes()
+    reporter = ConsoleReporter(console if state.is_main_process else Console(quiet=True))
     try:
         prepared = prepare(training, cache_folder(), reporter.say)
         reporter.say(f"start: {name}, digest {prepared.start.digest}")
+        if (
+            launched()
+        ):  # accelerate starts fewer processes, or shares nothing, where a configuration does not fit the machine
+            reporter.say(f"processes: {state.num_processes}, on {state.device}; strategy: {in_force(state)}")
         if config.preference:
             reporter.say(
                 f"reference: the start model, digest {prepared.start.digest}; kept in {prepared.reference_store}"

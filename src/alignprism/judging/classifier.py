@@ -123,8 +123,9 @@ def load_classifier(
         the folder holds another kind of model, or its labels do not say which mean harm.
     """
     import torch
-    from accelerate import PartialState
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    from alignprism.processes import processes
 
     config = AutoConfig.from_pretrained(resolved.folder, local_files_only=True)
     kinds = getattr(config, "architectures", None) or []
@@ -138,7 +139,7 @@ def load_classifier(
         resolved.folder, dtype=torch.float32, local_files_only=True
     ).eval()
     _pad(tokenizer, model)
-    model.to(PartialState().device)
+    model.to(processes().device)
     labels = {int(place): str(label) for place, label in config.id2label.items()}
     harmful = harmful_places(labels, named, name)
     multi = config.problem_type == "multi_label_classification" or len(labels) == 1

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -15,6 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from alignprism.errors import InputError
 from alignprism.models.spec import ResolvedModel
 from alignprism.models.tokenizer import open_tokenizer
+from alignprism.processes import processes
 
 
 def load(
@@ -30,7 +30,7 @@ def load(
         as `check_causal` and `with_adapter`.
     """
     check_causal(resolved)
-    place = torch.device(device) if device is not None else PartialState().device
+    place = torch.device(device) if device is not None else processes().device
     chosen: torch.dtype | str = dtype if dtype is not None else (torch.float32 if place.type == "cpu" else "auto")
     model = AutoModelForCausalLM.from_pretrained(resolved.folder, dtype=chosen, local_files_only=True)
     if resolved.adapter is not None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerBase
@@ -26,6 +25,7 @@ from alignprism.models.protocol import Decoding, Outcome, Progress, Request
 from alignprism.models.store import CallStore
 from alignprism.models.translation_codes import code_of, language_tokens, token_for
 from alignprism.models.units import Asking, Done, Tick, Unit, Written
+from alignprism.processes import processes
 from alignprism.rows import content_id, file_digest
 
 _FILES = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]
@@ -236,7 +236,7 @@ def load_seq2seq(
             f"{source} is no encoder-decoder model (NLLB, M2M100, mBART, MADLAD, Marian, T5); a chat model translates with kind model"
         )
     folder = _folder(source, say)
-    device = PartialState().device
+    device = processes().device
     dtype: torch.dtype | str = torch.float32 if device.type == "cpu" else "auto"
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=dtype, local_files_only=True).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -143,7 +143,7 @@ def train(
         keep(at)
         copy_checkpoint(accelerator, out / CHECKPOINT_FILE, out / BEST_FILE)
 
-    _start_trackers(accelerator, config)
+    _start_trackers(accelerator, config, out)
     steps_to_evaluate = {min(s, plan.steps) if s >= 0 else plan.steps + 1 + s for s in config.evaluate_steps}
     while True:
         if evaluate is not None and step in steps_to_evaluate:
@@ -266,10 +266,13 @@ def _evaluate(accelerator: Accelerator, out: Path, step: int, scorer: nn.Module,
     accelerator.wait_for_everyone()
 
 
-def _start_trackers(accelerator: Accelerator, config: TrainConfig) -> None:
+def _start_trackers(accelerator: Accelerator, config: TrainConfig, out: Path) -> None:
+    """A run of the project ``alignprism`` under the name of its folder; tensorboard's lies in that folder."""
     if config.trackers:
         plain = {k: v for k, v in asdict(config).items() if isinstance(v, int | float | str | bool)}
-        accelerator.init_trackers("alignprism", config=plain)
+        name = out.resolve().name
+        named = {"wandb": {"name": name}, "trackio": {"name": name}, "mlflow": {"run_name": name}}
+        accelerator.init_trackers("alignprism", config=plain, init_kwargs=named)
 
 
 def _track(accelerator: Accelerator, config: TrainConfig, row: CurveRow) -> None:
