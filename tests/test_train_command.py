@@ -485,7 +485,11 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(pairs: Path, benc
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--learning-rate", "0"), "learning_rate must be above 0"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--epochs", "many"), "--epochs"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--held-out-share", "1"), "held_out_share is a share of the rows"),
-        ([{"prompt": "a", "chosen": "b"}], ("sft", "--held-out-share", "0.5"), "rows of one prompt stay together"),
+        (
+            [{"prompt": "a", "chosen": "b"}],
+            ("sft", "--held-out-share", "0.5"),
+            "rows of one prompt or seed stay together",
+        ),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--patience", "1"), "set held_out_share above 0 as well"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--betta", "1"), "--betta"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--beta", "1"), "--beta"),

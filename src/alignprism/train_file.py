@@ -290,7 +290,8 @@ def _card(
 ) -> dict[str, Any]:
     model = {"name": start.name, "digest": start.digest}
     settings = asdict(training.config)
-    content = json.dumps([asdict(text) for text in texts], sort_keys=True)
+    named = [{name: value for name, value in asdict(text).items() if value or name != "cluster"} for text in texts]
+    content = json.dumps(named, sort_keys=True)
     card = {
         "alignprism": __version__,
         "method": "dpo" if training.config.preference else settings["method"],

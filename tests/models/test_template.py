@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from alignprism.models import template
 from alignprism.models.protocol import Message
@@ -44,6 +46,56 @@ def test_the_whole_conversation_is_prompt_then_completion() -> None:
     whole = WITH_TURNS(WITH_TURNS.apply_chat_template(messages, tokenize=False), add_special_tokens=False)["input_ids"]
     joined = template.prompt_ids(WITH_TURNS, "Hi") + template.completion_ids(WITH_TURNS, "Hello")
     assert whole[: len(joined)] == joined
+
+
+ZEPHYR = (
+    "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + eos_token + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+LLAMA_2 = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m.content + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+
+
+def sentencepiece_like(scheme: Literal["first", "always"], chat_template: str) -> PreTrainedTokenizerBase:
+    """A tokenizer with SentencePiece's spaces, trained here: "first" as in Llama 2 and Mistral, "always" in older files."""
+    inner = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    inner.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    specials = ["<unk>", "<s>", "</s>", *(f"<0x{n:02X}>" for n in range(256))]
+    corpus = ["Yes, why not", "user assistant Hello Hi there", "[INST] Hi [/INST] Yes", "Hallo Welt", "नमस्ते दुनिया"]
+    inner.train_from_iterator(corpus, trainers.BpeTrainer(vocab_size=400, special_tokens=specials))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    tokenizer.chat_template = chat_template
+    return tokenizer
+
+
+@pytest.mark.parametrize("scheme", ["first", "always"])
+@pytest.mark.parametrize("chat_template", [ZEPHYR, LLAMA_2])
+@pytest.mark.parametrize("completion", ["Yes, why not", " Yes", "नमस्ते", "Hi\n there", "\u2581x", "12"])
+def test_an_answer_is_learned_as_the_template_writes_it(
+    scheme: Literal["first", "always"], chat_template: str, completion: str
+) -> None:
+    """Tokenised alone it would begin with a space that no conversation has."""
+    tokenizer = sentencepiece_like(scheme, chat_template)
+    turns = [{"role": "user", "content": "Hi there"}, {"role": "assistant", "content": completion}]
+    whole = tokenizer(str(tokenizer.apply_chat_template(turns, tokenize=False)), add_special_tokens=False)["input_ids"]
+    before, after = template.prompt_ids(tokenizer, "Hi there"), template.completion_ids(tokenizer, completion)
+    assert before == whole[: len(before)]
+    trailing = [] if chat_template is ZEPHYR else tokenizer(" ", add_special_tokens=False)["input_ids"][-1:]
+    answer = after[:-1] + trailing  # Llama 2 ends its turn with a space that belongs to the template
+    assert answer == whole[len(before) : len(before) + len(answer)]
+    assert after[-1] == tokenizer.eos_token_id == whole[len(before) + len(answer)]
+
+
+@pytest.mark.parametrize("completion", ["\nfoo", "\n\nYes"])
+def test_an_answer_that_would_melt_into_its_prompt_is_tokenised_by_itself(completion: str) -> None:
+    tokenizer = sentencepiece_like("first", ZEPHYR)
+    tokenizer.add_tokens(["\n\n"])
+    ids = template.completion_ids(tokenizer, completion)
+    assert tokenizer.convert_ids_to_tokens(ids[0]) != "\u2581"
+    assert tokenizer.decode(ids[:-1]) == completion
 
 
 def test_a_template_of_the_models_own_is_kept(smollm2_folder: Path) -> None:

@@ -34,6 +34,7 @@ RATE, BETA, STEPS = 1e-3, 0.3, 3
         ("llama", {}, {}),
         ("gemma3", {}, {}),
         ("cohere", {"loss_type": ["sigmoid_norm"]}, {"loss": "length-normalised"}),
+        ("llama", {"weight_decay": 0.5, "max_grad_norm": 0.05}, {"weight_decay": 0.5, "max_grad_norm": 0.05}),
         ("llama", {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5]}, {"nll_weight": 0.5}),
     ],
 )

@@ -106,6 +106,10 @@ def test_a_strategy_that_is_not_in_force_stops_the_run(monkeypatch: pytest.Monke
     with pytest.raises(TrainingError, match="ACCELERATE_USE_FSDP asks for FSDP"):
         check_strategy(accelerator)
     monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(TrainingError, match="DeepSpeed is not supported"):
+        check_strategy(accelerator)
+    monkeypatch.delenv("ACCELERATE_USE_DEEPSPEED")
     older = SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=1))
     with pytest.raises(TrainingError, match="FSDP version 1 is in force"):
         check_strategy(SimpleNamespace(distributed_type=DistributedType.FSDP, state=older, num_processes=1))  # type: ignore[arg-type]

@@ -37,6 +37,13 @@ def test_held_out_rows_are_not_trained_on_and_no_prompt_is_on_both_sides(tmp_pat
     assert {e.pair_id for e in more.held_out} <= {e.pair_id for e in plan.held_out}, "new rows moved old ones"
 
 
+def test_rows_of_one_seed_are_held_out_together() -> None:
+    """Translations and rephrasings of a held-out prompt would make held-out accuracy follow that of training."""
+    seeds = [dataclasses.replace(e, cluster=f"seed-{n % 8}") for n, e in enumerate(EXAMPLES)]
+    plan = make_plan(dataclasses.replace(CONFIG, method="sft-preferred"), seeds, tiny_tokenizer(), None)
+    assert plan.held_out and {e.cluster for e in plan.held_out}.isdisjoint(e.cluster for e in plan.examples)
+
+
 @pytest.mark.parametrize("method", ["dpo-ift", "sft-preferred"])
 def test_the_best_step_is_kept_and_patience_ends_the_run(tmp_path: Path, method: str) -> None:
     config = dataclasses.replace(CONFIG, method=method, epochs=20, patience=2)

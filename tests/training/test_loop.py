@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -93,9 +94,13 @@ def test_dpo_needs_a_complete_reference(tmp_path: Path) -> None:
         _train(DPO, tmp_path / "run", _reference(tmp_path, EXAMPLES[:7]))
 
 
-@pytest.mark.parametrize("method", ["sft-preferred", "dpo-ift"])
-def test_eight_forwards_of_one_row_equal_one_forward_of_eight(tmp_path: Path, method: str) -> None:
-    config = dataclasses.replace(DPO, method=method, batch_size=8, epochs=3)
+@pytest.mark.parametrize(
+    "change",
+    [{"method": "sft-preferred"}, {}, {"loss": "length-normalised"}, {"nll_weight": 0.5}],
+    ids=["sft", "dpo", "length-normalised", "nll"],
+)
+def test_eight_forwards_of_one_row_equal_one_forward_of_eight(tmp_path: Path, change: dict[str, Any]) -> None:
+    config = dataclasses.replace(DPO, batch_size=8, epochs=3, **change)
     reference = _reference(tmp_path)
     _train(dataclasses.replace(config, micro_batch_tokens=1), tmp_path / "one", reference)
     _train(dataclasses.replace(config, micro_batch_tokens=10**6), tmp_path / "eight", reference)
@@ -160,11 +165,31 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rank", [0, 4])
 def test_gradient_checkpointing_changes_nothing(tmp_path: Path, rank: int) -> None:
     config = dataclasses.replace(DPO, method="sft-preferred", lora_rank=rank)
-    _train(config, tmp_path / "plain")
-    _train(dataclasses.replace(config, gradient_checkpointing=True), tmp_path / "checkpointed")
+    forwards = {}
+    for name, on in (("plain", False), ("checkpointed", True)):
+        model = tiny_model("llama")
+        calls = forwards[name] = list[int]()
+        model.model.layers[0].mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        train(
+            dataclasses.replace(config, gradient_checkpointing=on), EXAMPLES, model, tiny_tokenizer(), tmp_path / name
+        )
+    assert len(forwards["checkpointed"]) > len(forwards["plain"]), "activations were not computed a second time"
     plain, checkpointed = read_curve(tmp_path / "plain"), read_curve(tmp_path / "checkpointed")
     assert [r.loss for r in checkpointed] == pytest.approx([r.loss for r in plain], abs=1e-5)
     assert plain[0].gradient_norm > 0
+
+
+def test_weights_that_the_caller_froze_are_not_trained(tmp_path: Path) -> None:
+    config, model = dataclasses.replace(DPO, method="sft-preferred", lora_rank=0), tiny_model("llama")
+    for part in (model.get_input_embeddings(), model.get_output_embeddings()):
+        part.requires_grad_(False)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    train(config, EXAMPLES, model, tiny_tokenizer(), tmp_path / "run")
+    moved = {name for name, parameter in model.named_parameters() if not parameter.equal(before[name])}
+    assert moved and not any("embed_tokens" in name or "lm_head" in name for name in moved)
+    model.requires_grad_(False)
+    with pytest.raises(TrainingError, match="every weight of the model is frozen"):
+        train(config, EXAMPLES, model, tiny_tokenizer(), tmp_path / "none")
 
 
 def test_the_schedule_warms_up_and_ends_near_zero() -> None:

@@ -90,6 +90,15 @@ def test_a_store_keeps_precisions_apart(tmp_path: Path) -> None:
     assert exact.pair(EXAMPLES[0]) == pytest.approx(rounded.pair(EXAMPLES[0]), abs=2)
 
 
+def test_an_adapter_on_the_head_of_a_bfloat16_model_trains(tmp_path: Path) -> None:
+    config = TrainConfig("sft-preferred", learning_rate=5e-3, epochs=3, batch_size=4, lora_rank=4, lora_head=True)
+    model = tiny_model("llama")
+    assert not model.config.tie_word_embeddings
+    train(config, random_examples(8), model.to(torch.bfloat16), tiny_tokenizer(), tmp_path / "run")
+    curve = read_curve(tmp_path / "run")
+    assert curve[-1].loss < curve[0].loss
+
+
 def test_a_precision_that_needs_loss_scaling_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AcceleratorState, "mixed_precision", "fp16")
     with pytest.raises(TrainingError, match="mixed_precision fp16 is not supported"):

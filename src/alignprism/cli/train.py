@@ -95,7 +95,7 @@ SETTINGS: dict[str, Any] = {
     "held_out_share": Annotated[
         float,
         typer.Option(
-            help="Share of the rows that is only scored (rows of one prompt stay together): the step that did best there "
+            help="Share of the rows that is only scored (rows of one prompt, or one seed_id, stay together): the step that did best there "
             "is the result, and the last one is kept beside it."
         ),
     ],

@@ -8,6 +8,7 @@ never tokenised again, because a merge across it would change the prompt that th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -32,6 +33,8 @@ other unused tokens, so that an adapter that leaves the (tied) embedding alone c
 of them: answers went on with such tokens instead of ending."""
 
 _MARK = "alignprism"
+_SPACE = "\u2581"
+"""How SentencePiece writes a space in its tokens."""
 
 Turn = dict[str, Any]
 Form = Callable[[Message], Turn]
@@ -150,12 +153,57 @@ def encode_many(tokenizer: PreTrainedTokenizerBase, rendered: Sequence[str]) -> 
     return [[bos, *ids] if missing and ids[:1] != [bos] else list(ids) for ids in found]
 
 
-def completion_ids(tokenizer: PreTrainedTokenizerBase, completion: str, end: int | None = None) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a template puts around the model's answer.
+
+    ``opening`` is the text that a generation prompt ends with, after what the user said; ``lead`` the white space between it
+    and the answer (Llama 2's templates write a space); ``end`` the token that ends the turn.
+    """
+
+    opening: str
+    opening_ids: tuple[int, ...]
+    lead: str
+    end: int
+
+
+def frame_of(tokenizer: PreTrainedTokenizerBase) -> Frame:
+    """The frame of a tokenizer's template; takes 20 ms where there are thousands of added tokens, so find it once.
+
+    Raises
+    ------
+    TemplateError
+        as `end_of_turn_id`.
+    """
+    end = end_of_turn_id(tokenizer)
+    asked = Message("user", "?")
+    try:
+        prompt = _render(tokenizer, [Message("user", _MARK)], generation=True)
+        whole = _render(tokenizer, [asked, Message("assistant", _MARK)], generation=False)
+        short = _render(tokenizer, [asked], generation=True)
+    except TemplateError:  # it wants other turns, such as a system message first: said of the prompts that it refuses
+        return Frame("", (), "", end)
+    opening = prompt[prompt.rindex(_MARK) + len(_MARK) :] if _MARK in prompt else ""
+    between = whole[len(short) : whole.rindex(_MARK)] if whole.startswith(short) else ""
+    # More than white space, such as an empty block of thoughts, is the model's to write or not.
+    return Frame(opening, tuple(_encode(tokenizer, opening)), "" if between.strip() else between, end)
+
+
+def completion_ids(tokenizer: PreTrainedTokenizerBase, completion: str, frame: Frame | None = None) -> list[int]:
     """Token ids of a completion as it follows a prompt, ending with the end-of-turn token, which is trained too.
 
-    `end` is that token where the caller knows it: finding it takes 20 ms with a tokenizer of thousands of added tokens.
+    They are those that follow the template's opening when both are one text: SentencePiece tokenizers (Llama 2, Mistral)
+    begin a text that stands alone with a space that is not there in a conversation. Where a token would lie across the
+    two, the completion is tokenised alone, without that space. `frame` is that of `frame_of`, where the caller has it.
     """
-    return [*_encode(tokenizer, completion), end_of_turn_id(tokenizer) if end is None else end]
+    frame = frame or frame_of(tokenizer)
+    said, opening = f"{frame.lead}{completion}", frame.opening_ids
+    ids = _encode(tokenizer, f"{frame.opening}{said}")
+    if opening and tuple(ids[: len(opening)]) == opening:
+        return [*ids[len(opening) :], frame.end]
+    alone = _encode(tokenizer, said)
+    added = alone and tokenizer.convert_ids_to_tokens(alone[0]) == _SPACE and not said.startswith((" ", _SPACE))
+    return [*(alone[1:] if added and opening else alone), frame.end]
 
 
 def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:

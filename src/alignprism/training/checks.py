@@ -5,18 +5,13 @@ from __future__ import annotations
 import os
 
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, parse_flag_from_env
 
 from alignprism.training.config import TrainingError
 from alignprism.training.examples import Example
 from alignprism.training.layout import collate_shared
 from alignprism.training.plan import Plan, separate
 from alignprism.training.scorer import Scorer, Tolerance, check_against_logits, sharing_differences
-
-_ASKED = {
-    "ACCELERATE_USE_FSDP": DistributedType.FSDP,
-    "ACCELERATE_USE_DEEPSPEED": DistributedType.DEEPSPEED,
-}
 
 
 def check_scorer(scorer: Scorer, plan: Plan, device: object) -> None:
@@ -51,19 +46,22 @@ def _check_sharing(scorer: Scorer, plan: Plan, row: Example, device: object) -> 
 def check_strategy(accelerator: Accelerator) -> None:
     """Stop when the processes or the sharding that were asked for are not in force.
 
-    accelerate 1.15 turns FSDP2 on a CPU into plain data parallelism or into unrelated processes without a word.
+    accelerate 1.15 turns FSDP2 on a CPU into plain data parallelism or into unrelated processes without a word. DeepSpeed
+    is refused: its engine takes an optimiser step at every backward of ours, and its shards are no DTensors.
 
     Raises
     ------
     TrainingError
         naming what was asked for and what is in force.
     """
-    for name, wanted in _ASKED.items():
-        if os.environ.get(name, "").lower() in ("true", "1", "yes") and accelerator.distributed_type != wanted:
-            raise TrainingError(
-                f"{name} asks for {wanted.value}, but {accelerator.distributed_type.value} is in force (accelerate does this "
-                "without a message where a strategy does not fit the device); use a strategy that runs here"
-            )
+    in_force = accelerator.distributed_type
+    if in_force == DistributedType.DEEPSPEED or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+        raise TrainingError("DeepSpeed is not supported; use DDP or FSDP2 (examples/accelerate/fsdp2.yaml)")
+    if parse_flag_from_env("ACCELERATE_USE_FSDP") and in_force != DistributedType.FSDP:
+        raise TrainingError(
+            f"ACCELERATE_USE_FSDP asks for FSDP, but {in_force.value} is in force (accelerate does this without a message "
+            "where a strategy does not fit the device); use a strategy that runs here"
+        )
     plugin = accelerator.state.fsdp_plugin if accelerator.distributed_type == DistributedType.FSDP else None
     if plugin is not None and plugin.fsdp_version != 2:
         raise TrainingError(

@@ -10,7 +10,7 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from alignprism.models.protocol import Asked
-from alignprism.models.template import TemplateError, completion_ids, end_of_turn_id, prompt_ids
+from alignprism.models.template import Frame, TemplateError, completion_ids, frame_of, prompt_ids
 from alignprism.rows import Pair, Prompt
 from alignprism.training.config import TrainConfig, TrainingError
 
@@ -21,7 +21,10 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A row to learn from, as text. ``rejected`` is None for plain (prompt, response) rows."""
+    """A row to learn from, as text. ``rejected`` is None for plain (prompt, response) rows.
+
+    Rows of one ``cluster`` (a seed: its translations and rephrasings) are held out together; "" stands for its own prompt.
+    """
 
     id: str
     prompt: Asked
@@ -30,6 +33,7 @@ class Text:
     language: str
     kind: str
     random_side: Side = "chosen"
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Example:
     language: str
     kind: str
     random_side: Side = "chosen"
+    cluster: str = ""
 
     def side(self, side: Side) -> Ids:
         """The completion ids of one side."""
@@ -77,7 +82,9 @@ class TruncationReport:
 
 def texts_of_pairs(pairs: Iterable[Pair]) -> list[Text]:
     """Preference pairs as texts."""
-    return [Text(p.id, p.prompt, p.chosen, p.rejected, p.language, p.kind, p.random_side) for p in pairs]
+    return [
+        Text(p.id, p.prompt, p.chosen, p.rejected, p.language, p.kind, p.random_side, p.seed_id or "") for p in pairs
+    ]
 
 
 def texts_of_prompts(prompts: Iterable[Prompt]) -> list[Text]:
@@ -92,7 +99,9 @@ def texts_of_prompts(prompts: Iterable[Prompt]) -> list[Text]:
     for prompt in prompts:
         if prompt.reference is None:
             raise TrainingError(f"prompt {prompt.id!r} has no reference response to learn from")
-        texts.append(Text(prompt.id, prompt.text, prompt.reference, None, prompt.language, prompt.set))
+        texts.append(
+            Text(prompt.id, prompt.text, prompt.reference, None, prompt.language, prompt.set, cluster=prompt.seed_id)
+        )
     return texts
 
 
@@ -111,8 +120,8 @@ def make_examples(
     alignprism.models.template.TemplateError
         the model's chat template refuses the turns of a row, such as a system message, or nothing ends a turn.
     """
-    end = end_of_turn_id(tokenizer)
-    tokenised = [_tokenise(text, tokenizer, end) for text in texts]
+    frame = frame_of(tokenizer)
+    tokenised = [_tokenise(text, tokenizer, frame) for text in texts]
     whole = [len(e.chosen_ids) + len(e.rejected_ids or ()) for e in tokenised]
     if over_limit == "cut":
         tokenised = [_cut(example, max_tokens) for example in tokenised]
@@ -121,7 +130,7 @@ def make_examples(
     for language in sorted({text.language for text in texts}):
         chosen = [number for number, text in enumerate(texts) if text.language == language]
         rows = [(texts[number], tokenised[number], verdicts[number]) for number in chosen]
-        reports.append(_report(language, rows, sum(whole[number] for number in chosen), end))
+        reports.append(_report(language, rows, sum(whole[number] for number in chosen), frame.end))
     return [e for e, verdict in zip(tokenised, verdicts, strict=True) if verdict == "kept"], reports
 
 
@@ -133,7 +142,7 @@ def sequences(config: TrainConfig, example: Example) -> list[tuple[Ids, Ids]]:
     return [(example.prompt_ids, example.side(side))]
 
 
-def _tokenise(text: Text, tokenizer: PreTrainedTokenizerBase, end: int) -> Example:
+def _tokenise(text: Text, tokenizer: PreTrainedTokenizerBase, frame: Frame) -> Example:
     try:
         asked = prompt_ids(tokenizer, text.prompt)
     except TemplateError as error:
@@ -141,11 +150,12 @@ def _tokenise(text: Text, tokenizer: PreTrainedTokenizerBase, end: int) -> Examp
     return Example(
         pair_id=text.id,
         prompt_ids=tuple(asked),
-        chosen_ids=tuple(completion_ids(tokenizer, text.chosen, end)),
-        rejected_ids=None if text.rejected is None else tuple(completion_ids(tokenizer, text.rejected, end)),
+        chosen_ids=tuple(completion_ids(tokenizer, text.chosen, frame)),
+        rejected_ids=None if text.rejected is None else tuple(completion_ids(tokenizer, text.rejected, frame)),
         language=text.language,
         kind=text.kind,
         random_side=text.random_side,
+        cluster=text.cluster,
     )
 
 

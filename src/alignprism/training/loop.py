@@ -27,6 +27,7 @@ from alignprism.training.checkpoint import (
     Checkpoint,
     check_identity,
     copy_checkpoint,
+    is_sharded,
     load_checkpoint,
     restore,
     save_checkpoint,
@@ -109,7 +110,8 @@ def train(
 ) -> TrainResult:
     """Train `model` on `examples` and leave the adapter (or the full model), the curve and ``training.json`` in `out`.
 
-    `model` holds the start weights (adapters merged) and is changed in place. DPO needs a `reference` that was computed
+    `model` holds the start weights (adapters merged) and is changed in place; weights that the caller froze stay as they
+    are in full training. DPO needs a `reference` that was computed
     for these examples; it must be the start model, or the first loss is not ln 2 and the run stops. ``start_digest``
     names the start weights, so that a checkpoint of another start is refused. ``evaluate(step, model)`` is called at
     ``config.evaluate_steps``; what it returned is kept in ``evaluations.jsonl`` and not asked for again. ``shard``
@@ -184,16 +186,13 @@ def _prepare(
     policy: PreTrainedModel | PeftModel = attach_lora(model, config) if config.lora_rank else model
     if not config.lora_rank:
         _check_trainable(model)
-        model.requires_grad_(True)
     scorer = Scorer(policy, config, compute_dtype(config)).to(accelerator.device)
     _without_dropout(scorer)
     check_scorer(scorer.eval(), plan, accelerator.device)
     scorer.train()
     if shard is not None:
         shard(scorer)
-    optimiser = torch.optim.AdamW(
-        list(trained(scorer).values()), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
+    optimiser = torch.optim.AdamW(_decayed(scorer, config.weight_decay), lr=config.learning_rate)
     if shard is not None:
         return scorer, optimiser
     prepared_scorer, prepared_optimiser = accelerator.prepare(scorer, optimiser)
@@ -201,13 +200,25 @@ def _prepare(
 
 
 def _check_trainable(model: PreTrainedModel) -> None:
-    """Refuse to train weights in 16 bits: small updates of them are rounded away, and the run would look like any other."""
+    """Refuse what would look like any other run: weights in 16 bits, whose small updates are rounded away, or none at all."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TrainingError("every weight of the model is frozen (requires_grad is false): nothing would be trained")
     half = {str(p.dtype).removeprefix("torch.") for p in model.parameters()} & {"bfloat16", "float16"}
     if half:
         raise TrainingError(
             f"full weights in {half.pop()} lose small updates; load the model in float32 (products may still be rounded: "
             "precision), or train a LoRA adapter"
         )
+
+
+def _decayed(scorer: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """The trained parameters; where weights decay, in two groups: norms and biases do not, as in transformers' trainer."""
+    parameters = list(trained(scorer).values())
+    vectors = [parameter for parameter in parameters if parameter.ndim < 2] if weight_decay else []
+    if not vectors:
+        return [{"params": parameters, "weight_decay": weight_decay}]
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
 _RATES = (
@@ -252,6 +263,8 @@ def _resume(
 
 def _evaluate(accelerator: Accelerator, out: Path, step: int, scorer: nn.Module, evaluate: Evaluate) -> None:
     """Ask the caller for its figures of this step once, without touching the random state of training."""
+    if is_sharded(scorer):  # its layers are gathered from processes that would not be asked
+        raise TrainingError("a model that is spread over processes (FSDP2) cannot be evaluated while it trains")
     path = out / curves.EVALUATIONS_FILE
     if any(row["step"] == step for row in curves.read_lines(path)):
         return

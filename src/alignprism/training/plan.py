@@ -119,7 +119,7 @@ def make_plan(
     if not trained or (config.held_out_share and not held_out):
         raise TrainingError(
             f"held_out_share {config.held_out_share} leaves {len(trained)} rows to train on and {len(held_out)} to score; "
-            "rows of one prompt stay together: give more rows, or another share"
+            "rows of one prompt or seed stay together: give more rows, or another share"
         )
     positions = [_positions(config, example, shared=unshared is None) for example in trained]
     ids = [example.pair_id for example in trained]
@@ -145,10 +145,11 @@ def _positions(config: TrainConfig, example: Example, *, shared: bool) -> int:
 
 
 def _is_held_out(config: TrainConfig, example: Example) -> bool:
-    """By the prompt, so that no prompt is on both sides, and by nothing else, so that new rows move no old one."""
+    """By the cluster (else the prompt), so that none is on both sides, and by nothing else, so that new rows move no old one."""
     if not config.held_out_share:
         return False
-    digest = hashlib.sha256(json.dumps([config.seed, *example.prompt_ids]).encode()).digest()
+    together = [example.cluster] if example.cluster else example.prompt_ids
+    digest = hashlib.sha256(json.dumps([config.seed, *together]).encode()).digest()
     return int.from_bytes(digest[:8], "big") < config.held_out_share * 2**64
 
 
@@ -156,6 +157,10 @@ def run_identity(plan: Plan, start_digest: str) -> dict[str, str]:
     """What must be equal for two runs to be the same run."""
     settings = {k: v for k, v in asdict(plan.config).items() if k not in _NOT_IDENTITY}
     rows = [asdict(example) for example in sorted([*plan.examples, *plan.held_out], key=lambda e: e.pair_id)]
+    for row in rows:
+        cluster = row.pop("cluster")  # it decides what is held out, and nothing else
+        if plan.held_out:
+            row["cluster"] = cluster
     return {
         "settings": json.dumps(settings, sort_keys=True),
         "rows": hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16],

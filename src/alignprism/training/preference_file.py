@@ -8,7 +8,7 @@ prompt is then implicit (TRL's "implicit prompt"), and a ``prompt`` column has t
 are rendered by the model's own chat template.
 
 ``id`` (default: ``row-NUMBER``) and ``language`` (any label; default ``und``, undetermined) are optional, and so is
-``random_side``, which alignprism's own pairs carry. `read_bounds` looks at ``redistribute`` and ``split``. Other columns are
+``random_side`` and ``seed_id``, which alignprism's own pairs carry. `read_bounds` looks at ``redistribute`` and ``split``. Other columns are
 not read, but a row that needs more than text (images, tools) is refused.
 """
 
@@ -129,6 +129,7 @@ def _text(record: Mapping[str, Any], number: int, need: Need) -> Text:
         language=_language(record),
         kind="preference" if rejected is not None else "completion",
         random_side=_random_side(record, name, chosen, rejected),
+        cluster=str(record.get("seed_id") or ""),
     )
 
 

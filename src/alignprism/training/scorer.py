@@ -228,7 +228,8 @@ def sharing_differences(scorer: Scorer, shared: Batch, separate: Batch) -> Tenso
 
 def _low_rank(head: LoraLinear, states: Tensor) -> tuple[Tensor, Tensor]:
     """The adapter's part of the head's logits as two factors, (n, r) and (v, r); several adapters stand side by side."""
-    low = [head.scaling[name] * head.lora_A[name](states) for name in head.active_adapters]
+    # As peft does: in a 16-bit model the adapter's weights are float32 nevertheless.
+    low = [head.scaling[n] * head.lora_A[n](states.to(head.lora_A[n].weight.dtype)) for n in head.active_adapters]
     up = [head.lora_B[name].weight for name in head.active_adapters]
     return torch.cat(low, dim=1), torch.cat(up, dim=1)
 
