@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,9 @@ from alignprism.errors import Failure, InputError
 FAILED, WRONG_INPUT, CONDITION_HELD = 1, 2, 3
 GO_ON = "What was finished is kept; the same command goes on from there."
 
-console = Console(soft_wrap=True)
-errors = Console(stderr=True, soft_wrap=True)
+# Wrapped between words for a person; in a file or a pipe a line stays one line.
+console = Console(soft_wrap=not sys.stdout.isatty())
+errors = Console(stderr=True, soft_wrap=not sys.stderr.isatty())
 
 
 def cache_folder() -> Path:

@@ -161,8 +161,9 @@ class LocalEngine:
         Rows are left-padded, so that all completions end in the last column and the head is computed for the
         columns of the longest completion only.
         """
+        frame = template.frame_of(self.tokenizer)
         rows = [
-            (template.prompt_ids(self.tokenizer, prompt), template.completion_ids(self.tokenizer, completion))
+            (template.prompt_ids(self.tokenizer, prompt), template.completion_ids(self.tokenizer, completion, frame))
             for prompt, completion in pairs
         ]
         sums = [0.0] * len(rows)
