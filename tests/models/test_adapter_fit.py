@@ -96,7 +96,7 @@ def test_an_adapter_whose_tensors_have_another_prefix_is_not_the_bare_base(tmp_p
 def test_a_missing_whole_module_or_token_is_named(settings: dict[str, Any], tmp_path: Path) -> None:
     adapter = _adapter(tmp_path / "a", _model(), **settings)
     _rewrite(adapter, lambda name: name if "lora_" in name else "")
-    with pytest.raises(InputError, match="does not fit .* is missing"):
+    with pytest.raises(InputError, match=r"does not fit .* is missing"):
         with_adapter(_model(), adapter)
 
 

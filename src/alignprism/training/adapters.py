@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
+from peft.utils.other import get_pattern_key
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -21,7 +22,26 @@ from alignprism.training.config import TrainConfig, TrainingError
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
-_PLAIN = {"use_dora": False, "bias": "none", "modules_to_save": None, "fan_in_fan_out": False, "lora_bias": False}
+_PREFIX = "base_model.model."
+_PLAIN = {
+    "use_dora": False,
+    "bias": "none",
+    "modules_to_save": None,
+    "fan_in_fan_out": False,
+    "lora_bias": False,
+    "trainable_token_indices": None,
+    "target_parameters": None,
+    "layer_replication": None,
+    "alora_invocation_tokens": None,
+    "use_qalora": False,
+    "use_bdlora": None,
+    "arrow_config": None,
+    "kasa_config": None,
+    "monteclora_config": None,
+}
+# Others (pissa, olora, corda, loftq, ...) change the base's weights, in training and whenever peft loads the adapter.
+_PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
+_ONLY_SOME_LAYERS = ("layers_to_transform", "layers_pattern", "exclude_modules")
 
 
 def attach_lora(model: PreTrainedModel, config: TrainConfig) -> PeftModel:
@@ -99,7 +119,7 @@ def stack_adapters(adapters: Sequence[Path], out: Path, dtype: torch.dtype | Non
         ranks[module] = a.shape[0]
         stacked[f"{module}.lora_A.weight"] = a.to(dtype or a.dtype).contiguous()
         stacked[f"{module}.lora_B.weight"] = b.to(dtype or b.dtype).contiguous()
-    write_adapter(out, stacked, stacked_config(read_config(adapters[0]), ranks))
+    write_adapter(out, stacked, stacked_config([read_config(folder) for folder in adapters], ranks))
     return out
 
 
@@ -153,11 +173,56 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file() or not (folder / WEIGHTS_FILE).is_file():
         raise TrainingError(f"{folder}: no adapter here ({CONFIG_FILE} and {WEIGHTS_FILE} expected)")
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    unusual = [key for key, plain in _PLAIN.items() if config.get(key, plain) not in (plain, [])]
+    unusual = [key for key, plain in _PLAIN.items() if config.get(key, plain) not in (plain, [], {})]
+    if config.get("init_lora_weights") not in _PLAIN_STARTS:
+        unusual.append(f"init_lora_weights ({config['init_lora_weights']})")
     if config.get("peft_type") != "LORA" or unusual:
         what = ", ".join(unusual) or f"peft_type {config.get('peft_type')}"
         raise TrainingError(f"{path}: only plain LoRA adapters can be stacked, this one sets {what}")
     return config
+
+
+def check_plain(folder: Path) -> list[str]:
+    """The modules that an adapter changes, from its settings and its file's header alone.
+
+    Raises
+    ------
+    TrainingError
+        as `tensor_shapes`; or the tensors are not just a matrix A and a matrix B for every module.
+    """
+    shapes, file = tensor_shapes(folder), folder / WEIGHTS_FILE
+    modules = {name.rpartition(".lora_")[0] for name in shapes if name.startswith(_PREFIX)} - {""}
+    expected = {f"{module}.lora_{side}.weight" for module in modules for side in "AB"}
+    # A tensor that is passed over would be missing from the sum: of an embedding, of a bias, of another model.
+    strange = sorted(name for name in shapes if name not in expected or len(shapes[name]) != 2)
+    missing = sorted(expected - shapes.keys())
+    if strange or missing or not shapes:
+        what = (
+            f"{strange[0]} is no A or B of a linear layer"
+            if strange
+            else f"{(missing or ['every tensor'])[0]} is missing"
+        )
+        if strange and strange[0].endswith(".base_layer.weight"):
+            what += ", but the layer itself (save_pretrained(..., save_embedding_layers=False) leaves it out)"
+        raise TrainingError(f"{file}: only plain LoRA adapters can be stacked; {what}")
+    return sorted(modules)
+
+
+def tensor_shapes(folder: Path) -> dict[str, list[int]]:
+    """Names and shapes of an adapter's tensors, from its file's header.
+
+    Raises
+    ------
+    TrainingError
+        as `read_config`; or the weights are damaged.
+    """
+    read_config(folder)
+    file = folder / WEIGHTS_FILE
+    try:
+        with safe_open(file, "pt") as handle:
+            return {name: handle.get_slice(name).get_shape() for name in handle.keys()}  # noqa: SIM118  # no dict
+    except SafetensorError as error:
+        raise TrainingError(f"{file}: not a whole safetensors file ({error}); copy it again") from error
 
 
 def read_factors(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
@@ -166,33 +231,25 @@ def read_factors(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     Raises
     ------
     TrainingError
-        as `read_config`; or the weights are damaged.
+        as `check_plain`.
     """
-    config = read_config(folder)
-    try:
-        weights = load_file(str(folder / WEIGHTS_FILE))
-    except SafetensorError as error:
-        raise TrainingError(
-            f"{folder / WEIGHTS_FILE}: not a whole safetensors file ({error}); copy it again"
-        ) from error
+    modules, config = check_plain(folder), read_config(folder)
+    weights = load_file(str(folder / WEIGHTS_FILE))
     result: dict[str, tuple[Tensor, Tensor]] = {}
-    for key, a in weights.items():
-        if ".lora_A." not in key:
-            continue
-        module = key.split(".lora_A.")[0]
-        b_key = key.replace(".lora_A.", ".lora_B.")
-        if b_key not in weights:
-            raise TrainingError(f"{folder / WEIGHTS_FILE}: {module} has an A and no B")
-        result[module] = (a.float(), weights[b_key].float() * _scaling(config, module, a.shape[0]))
+    for module in modules:
+        a, b = (weights[f"{module}.lora_{side}.weight"].float() for side in "AB")
+        result[module] = (a, b * _scaling(config, module, a.shape[0]))
     return result
 
 
-def stacked_config(first: dict[str, Any], ranks: dict[str, int]) -> dict[str, Any]:
-    """The settings of an adapter whose modules have these ranks and scale 1; the rest as in the settings of another."""
-    names = {module.removeprefix("base_model.model."): rank for module, rank in ranks.items()}
+def stacked_config(stacked: Sequence[Mapping[str, Any]], ranks: Mapping[str, int]) -> dict[str, Any]:
+    """The settings of an adapter whose modules have these ranks and scale 1; the rest as in the first of those stacked."""
+    names = {module.removeprefix(_PREFIX): rank for module, rank in ranks.items()}
     common = max(set(names.values()), key=lambda rank: (sum(r == rank for r in names.values()), rank))
     others = {name: rank for name, rank in names.items() if rank != common}
-    config = {key: value for key, value in first.items() if not key.startswith(("lora_", "init_"))}
+    config = {
+        key: value for key, value in stacked[0].items() if not key.startswith(("lora_", "init_", *_ONLY_SOME_LAYERS))
+    }
     config |= {
         "base_model_name_or_path": "",
         "inference_mode": True,
@@ -203,12 +260,22 @@ def stacked_config(first: dict[str, Any], ranks: dict[str, int]) -> dict[str, An
         "alpha_pattern": others,
         "use_rslora": False,
         # Whole module names, because adapters on different layers must not spread over each other's.
-        "target_modules": sorted(names) if others else sorted({name.rsplit(".", 1)[-1] for name in names}),
+        "target_modules": sorted(names)
+        if others or any(map(_on_some_layers, stacked))
+        else sorted({name.rsplit(".", 1)[-1] for name in names}),
     }
     return config
 
 
-def _scaling(config: dict[str, Any], module: str, rank: int) -> float:
+def _on_some_layers(config: Mapping[str, Any]) -> bool:
+    """Whether an adapter's modules are not all those of a name, as far as its settings say."""
+    targets = config.get("target_modules") or []
+    by_place = targets != "all-linear" if isinstance(targets, str) else any("." in name for name in targets)
+    return by_place or any(config.get(key) for key in _ONLY_SOME_LAYERS) or config.get("layers_to_transform") == 0
+
+
+def _scaling(config: Mapping[str, Any], module: str, rank: int) -> float:
     patterns: dict[str, float] = config.get("alpha_pattern") or {}
-    alpha = next((value for name, value in patterns.items() if module.endswith(name)), config["lora_alpha"])
+    # peft's own rule: the first pattern that, as a regular expression, is the end of the module's name.
+    alpha = patterns.get(get_pattern_key(list(patterns), module.removeprefix(_PREFIX)), config["lora_alpha"])
     return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
