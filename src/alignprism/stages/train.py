@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignprism.construct.pair_plan import harmful_from
+from alignprism.errors import InputError
 from alignprism.merge_sources import merge_resolved
 from alignprism.model_card import cards_of, readme, research_only, write_card
 from alignprism.models.local import LocalEngine, load
@@ -24,7 +25,7 @@ from alignprism.stages.data import write_json
 from alignprism.stages.engines import adapters_of, cell_model, start_of, taught_name
 from alignprism.stages.evaluate import completions_of
 from alignprism.study import Study
-from alignprism.training.adapters import CONFIG_FILE, name_base, publish, stack_adapters
+from alignprism.training.adapters import CONFIG_FILE, check_plain, name_base, publish, stack_adapters
 from alignprism.training.config import Method, TrainConfig, TrainingError
 from alignprism.training.curve import EVALUATIONS_FILE, read_curve, read_lines
 from alignprism.training.examples import Example, Text, make_examples, texts_of_pairs, texts_of_prompts
@@ -33,6 +34,29 @@ from alignprism.training.precision import compute_dtype, weights_dtype
 from alignprism.training.reference import Reference, compute_reference, store_path
 
 RESEARCH_ONLY = ("sft-random",)
+
+
+def check_starts(study: Study, models: Mapping[str, ResolvedModel]) -> None:
+    """Refuse, before anything is trained, an adapter that what is trained on it could not be joined with.
+
+    Raises
+    ------
+    InputError
+        naming the model, the file, and what of it is no plain LoRA.
+    """
+    taught = [name for name, entry in study.models.items() if entry.ift == "train"]
+    lora = study.training.lora_rank is not None
+    applied = "merge-ties" in study.methods and study.baseline not in taught
+    trained = [study.baseline] if study.methods and (lora or applied) else []
+    for name in dict.fromkeys([*(taught if lora else []), *trained]):
+        for adapter in adapters_of(models[name]):
+            try:
+                check_plain(adapter)
+            except TrainingError as error:
+                raise InputError(
+                    f"models.{name}: training goes on from this adapter, and the result could not be written as one: {error}. Merge "
+                    "it into its base (transformers' format) and name that folder as source"
+                ) from error
 
 
 def teach(context: Context, name: str) -> list[Path]:
