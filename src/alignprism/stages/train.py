@@ -30,6 +30,7 @@ from alignprism.training.config import Method, TrainConfig, TrainingError
 from alignprism.training.curve import EVALUATIONS_FILE, read_curve, read_lines
 from alignprism.training.examples import Example, Text, make_examples, texts_of_pairs, texts_of_prompts
 from alignprism.training.loop import Progress, TrainResult, train, training_steps
+from alignprism.training.model_folder import DESCRIPTION, copy_files
 from alignprism.training.precision import compute_dtype, weights_dtype
 from alignprism.training.reference import Reference, compute_reference, store_path
 
@@ -309,6 +310,9 @@ def _publish(
     if result.adapter is not None:
         stack_adapters([*adapters_of(start), work / result.adapter], temporary)
         name_base(temporary, _base_source(context))
+        for adapter in adapters_of(start):
+            # Its own tokenizer and chat template, byte for byte: the cell is trained with them, and is asked with them.
+            copy_files(adapter, temporary, DESCRIPTION)
     else:
         assert result.model is not None
         # A copy: a kill before `publish` must find the trained model where training.json says it is.
