@@ -85,6 +85,28 @@ def test_the_reference_is_the_cell_as_it_is_asked(run: Path, bench: Bench) -> No
     assert card["trained_from"]["digest"] == card["reference"]["digest"] == digest
 
 
+@pytest.mark.parametrize("cell", ["sft-preferred", "dpo-sft"])
+def test_a_cell_names_the_base_under_the_adapter_that_is_in_it(
+    cell: str, run: Path, bench: Bench, tmp_path: Path
+) -> None:
+    settings = json.loads((run / "models" / cell / "adapter_config.json").read_text(encoding="utf-8"))
+    assert settings["base_model_name_or_path"] == str(bench.model)
+    said = bench.call("export", run, cell, tmp_path / "model")
+    assert said.code == 0, said.all
+    assert (tmp_path / "model" / "chat_template.jinja").read_text(encoding="utf-8") == TEMPLATE
+
+
+def test_a_taught_model_names_its_own_base(bench: Bench, tmp_path: Path) -> None:
+    other = f"    source: {bench.model}\n  chat:\n    source: {bench.other}\n    ift: train"
+    study = bench.study(tmp_path / "study", source=other, methods="methods: []")
+    said = bench.call("run", study, "--run", tmp_path / "run", "--set", "languages.test=[en]")
+    assert said.code == 0, said.all
+    settings = json.loads(
+        (tmp_path / "run" / "models" / "chat-ift" / "adapter_config.json").read_text(encoding="utf-8")
+    )
+    assert settings["base_model_name_or_path"] == str(bench.other)
+
+
 def test_what_was_trained_from_other_starts_is_the_same_as_before(
     run: Path, finished: tuple[Path, Said], bench: Bench, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from alignprism.merge_sources import merge_resolved
 from alignprism.model_card import cards_of, readme, research_only, write_card
 from alignprism.models.local import LocalEngine, load
 from alignprism.models.protocol import Decoding
-from alignprism.models.spec import ResolvedModel
+from alignprism.models.spec import ModelSpec, ResolvedModel, name_under
 from alignprism.rows import Completion, Pair, Prompt, read_rows, write_atomic, write_rows
 from alignprism.stages.context import Cell, Context, arm_stage, arms_of, cells_of, dev_prompts
 from alignprism.stages.data import write_json
@@ -114,7 +114,7 @@ def merge_cell(context: Context, cell: Cell) -> list[Path]:
         index = context.cache / "digests.json"
         record = merge_resolved(method, settings, base, models[0], models[1], made, index, context.say)
         if (made / "adapter_config.json").is_file():
-            name_base(made, _base_source(context))
+            name_base(made, _base_source(context, base))
         card = {"method": cell.method, "seed": cell.seed, "merged": asdict(record), "parts": list(cell.parts)}
         card |= _inherited({}, models)
         write_card(made, card)
@@ -124,11 +124,14 @@ def merge_cell(context: Context, cell: Cell) -> list[Path]:
     return [*sorted(path for path in target.rglob("*") if path.is_file()), summary]
 
 
-def _base_source(context: Context) -> str:
-    """What the study calls the base that is trained; a study whose base is a server trains nothing."""
-    source = context.study.models[context.study.baseline].source
-    assert source is not None
-    return source
+def _base_source(context: Context, start: ResolvedModel) -> str:
+    """What the study calls the files under a start; a study whose base is a server trains nothing."""
+    # Of a model that is taught, these are not the baseline's.
+    names = [context.study.baseline, *context.models]
+    name = next((name for name in names if context.models[name].folder == start.folder), names[0])
+    entry = context.study.models[name]
+    assert entry.source is not None
+    return name_under(ModelSpec(name, entry.source, entry.adapter), context.models[name])
 
 
 def _inherited(card: Mapping[str, Any], models: Sequence[ResolvedModel]) -> dict[str, Any]:
@@ -309,7 +312,7 @@ def _publish(
     temporary, target = work / "cell", context.run.cell_folder(cell)
     if result.adapter is not None:
         stack_adapters([*adapters_of(start), work / result.adapter], temporary)
-        name_base(temporary, _base_source(context))
+        name_base(temporary, _base_source(context, start))
         for adapter in adapters_of(start):
             # Its own tokenizer and chat template, byte for byte: the cell is trained with them, and is asked with them.
             copy_files(adapter, temporary, DESCRIPTION)
