@@ -24,11 +24,10 @@ from alignprism.models.spec import ModelSpec, ResolvedModel, name_under, resolve
 from alignprism.rows import write_atomic
 from alignprism.training.adapters import name_base, publish
 from alignprism.training.merge import Merge, apply_adapter, merge_adapters, merge_models, merge_settings
-from alignprism.training.model_folder import copy_files, keep_inputs
+from alignprism.training.model_folder import TERMS, copy_files, keep_inputs
 
 ROLES = ("base", "first", "second")
 
-_TERMS = ("LICEN[CS]E*", "NOTICE*", "*TERMS*", "USE_POLICY*")
 _METHODS = {"slerp": "SLERP", "ties": "TIES"}
 
 Say = Callable[[str], None]
@@ -72,7 +71,7 @@ def merge_sources(merging: Merging, cache: Path, say: Say) -> dict[str, Any]:
         adapter = (made / "adapter_config.json").is_file()
         if adapter:
             name_base(made, name_under(ModelSpec("base", merging.base), base))
-        copy_files(base.folder, made, _TERMS)
+        copy_files(base.folder, made, TERMS)
         digest = weights_digest(base.folder, made, index) if adapter else weights_digest(made)
         card = _card(merging, models, record, digest, "adapter" if adapter else "model")
         write_card(made, card)

@@ -30,7 +30,7 @@ from alignprism.training.config import Method, TrainConfig, TrainingError
 from alignprism.training.curve import EVALUATIONS_FILE, read_curve, read_lines
 from alignprism.training.examples import Example, Text, make_examples, texts_of_pairs, texts_of_prompts
 from alignprism.training.loop import Progress, TrainResult, train, training_steps
-from alignprism.training.model_folder import DESCRIPTION, copy_files
+from alignprism.training.model_folder import DESCRIPTION, TERMS, copy_files
 from alignprism.training.precision import compute_dtype, weights_dtype
 from alignprism.training.reference import Reference, compute_reference, store_path
 
@@ -117,6 +117,7 @@ def merge_cell(context: Context, cell: Cell) -> list[Path]:
             name_base(made, _base_source(context, base))
         card = {"method": cell.method, "seed": cell.seed, "merged": asdict(record), "parts": list(cell.parts)}
         card |= _inherited({}, models)
+        copy_files(base.folder, made, TERMS)
         write_card(made, card)
         write_atomic(made / "README.md", _model_card(cell.name, card, context.study, made).encode())
         publish(made, target)
@@ -322,6 +323,7 @@ def _publish(
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(work / result.model, temporary)
         tokenizer.save_pretrained(str(temporary))
+    copy_files(start.folder, temporary, TERMS)
     write_card(temporary, card)
     write_atomic(temporary / "README.md", _model_card(cell, card, context.study, temporary).encode())
     target.parent.mkdir(parents=True, exist_ok=True)

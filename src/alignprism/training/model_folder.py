@@ -28,6 +28,9 @@ DESCRIPTION: tuple[str, ...] = (
 )
 """Patterns of the files beside the weights that a model needs: configuration, tokenizer and chat template."""
 
+TERMS = ("LICEN[CS]E*", "NOTICE*", "*TERMS*", "USE_POLICY*")
+"""Patterns of the files that say what may be done with a model, and bind those made from it."""
+
 _WHOLE, _INDEX, _HEAD = "model.safetensors", "model.safetensors.index.json", "lm_head.weight"
 
 
