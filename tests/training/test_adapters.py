@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tiny_models import random_examples, tiny_model, tiny_tokenizer
 from transformers import PreTrainedModel
 
 from alignprism.models.loading import with_adapter
-from alignprism.training.adapters import stack_adapters
+from alignprism.training.adapters import save_adapter, stack_adapters, whole_folder
 from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.loop import train
 from alignprism.training.losses import LN2
@@ -171,3 +174,57 @@ def test_dpo_after_sft_starts_from_the_stacked_checkpoint_and_saves_a_portable_a
     wrong = compute_reference("ift", "ift", _merged(tiny_model("gemma3"), ift), examples, tmp_path / "ref.jsonl")
     with pytest.raises(TrainingError, match="wrong reference"):
         train(dpo, examples, _merged(tiny_model("gemma3"), start), tiny_tokenizer(), tmp_path / "bad", wrong)
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    """No file of this process can grow beyond some bytes: what a full disk does to a save."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def _left_by_a_kill(out: Path) -> Path:
+    """What a process that was killed while it saved `out` leaves beside it."""
+    left = out.with_name(f".{out.name}.4711.tmp")
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half")
+    return left
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "out [1]"
+    left, again = _left_by_a_kill(out), tmp_path / ".out [1].12.tmp"
+    again.mkdir()
+    others = [_left_by_a_kill(tmp_path / "out"), tmp_path / ".out [1].mine.tmp", tmp_path / "x.out [1].1.tmp"]
+    for other in others[1:]:
+        other.mkdir()
+    stack_adapters([_adapter(tmp_path / "one", 1)], out)
+    assert (out / "adapter_model.safetensors").is_file() and not left.exists() and not again.exists()
+    assert all(other.is_dir() for other in others)
+
+
+@pytest.mark.parametrize("kind", ["trained adapter", "stacked adapter", "full weights"])
+def test_a_save_that_fails_leaves_nothing_behind(kind: str, tmp_path: Path) -> None:
+    one, model = _adapter(tmp_path / "one", 1), tiny_model("gemma3")
+    out = tmp_path / "work" / "model"
+    left = _left_by_a_kill(out)
+    policy = PeftModel.from_pretrained(tiny_model("gemma3"), str(one))
+
+    def save() -> None:
+        if kind == "trained adapter":
+            save_adapter(policy, out)
+        elif kind == "stacked adapter":
+            stack_adapters([one], out)
+        else:
+            with whole_folder(out) as temporary:
+                model.save_pretrained(str(temporary))
+
+    with _full_disk(), pytest.raises((OSError, SafetensorError), match="File too large"):
+        save()
+    assert not left.exists() and not list(out.parent.iterdir())
+    save()
+    assert [path.name for path in out.parent.iterdir()] == ["model"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from alignprism.stages.data import write_json
 from alignprism.stages.engines import adapters_of, cell_model, start_of, taught_name
 from alignprism.stages.evaluate import completions_of
 from alignprism.study import Study
-from alignprism.training.adapters import CONFIG_FILE, check_plain, name_base, publish, stack_adapters
+from alignprism.training.adapters import CONFIG_FILE, check_plain, name_base, publish, stack_adapters, temporary_beside
 from alignprism.training.config import Method, TrainConfig, TrainingError
 from alignprism.training.curve import EVALUATIONS_FILE, read_curve, read_lines
 from alignprism.training.examples import Example, Text, make_examples, texts_of_pairs, texts_of_prompts
@@ -108,9 +107,8 @@ def merge_cell(context: Context, cell: Cell) -> list[Path]:
     base = start_of(context, context.study.baseline)
     models = [cell_model(context, part, base) for part in cell.parts]
     target = context.run.cell_folder(cell.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{cell.name}.", dir=target.parent) as work:
-        made = Path(work) / "merged"
+    with temporary_beside(target) as work:
+        made = work / "merged"
         index = context.cache / "digests.json"
         record = merge_resolved(method, settings, base, models[0], models[1], made, index, context.say)
         if (made / "adapter_config.json").is_file():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +87,13 @@ def save_adapter(policy: PeftModel, out: Path, weights: dict[str, Tensor] | None
 
     `weights` are the policy's whole weights where its parameters are sharded over processes.
     """
-    temporary = fresh_sibling(out)
     gathered = {} if weights is None else {"state_dict": weights}
-    policy.save_pretrained(str(temporary), save_embedding_layers=False, **gathered)
-    settings = json.loads((temporary / CONFIG_FILE).read_text(encoding="utf-8"))
-    settings["base_model_name_or_path"] = ""
-    (temporary / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
-    (temporary / "README.md").unlink(missing_ok=True)
-    publish(temporary, out)
+    with whole_folder(out) as temporary:
+        policy.save_pretrained(str(temporary), save_embedding_layers=False, **gathered)
+        settings = json.loads((temporary / CONFIG_FILE).read_text(encoding="utf-8"))
+        settings["base_model_name_or_path"] = ""
+        (temporary / CONFIG_FILE).write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
+        (temporary / "README.md").unlink(missing_ok=True)
 
 
 def stack_adapters(adapters: Sequence[Path], out: Path, dtype: torch.dtype | None = None) -> Path:
@@ -144,21 +145,38 @@ def publish(temporary: Path, out: Path) -> None:
     temporary.replace(out)
 
 
-def fresh_sibling(out: Path) -> Path:
-    """An empty temporary folder beside ``out``, on its disk; what a killed process of this id left there is removed."""
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that gets the name ``out`` if all goes well, and goes away if not (a full disk)."""
+    with temporary_beside(out) as temporary:
+        yield temporary
+        publish(temporary, out)
+
+
+@contextmanager
+def temporary_beside(out: Path) -> Iterator[Path]:
+    """An empty folder beside ``out``, on its disk, that goes away; what killed processes left of such folders does so too.
+
+    One process makes ``out`` at a time: commands lock the folder that they work in.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    left = re.compile(rf"\.{re.escape(out.name)}\.\d+\.tmp")
+    for path in out.parent.iterdir():
+        if left.fullmatch(path.name) and path.is_dir():
+            shutil.rmtree(path)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    if temporary.exists():
-        shutil.rmtree(temporary)
-    temporary.mkdir(parents=True)
-    return temporary
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_adapter(out: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> None:
     """Write an adapter folder in peft's format, whole or not at all; it replaces what stood there."""
-    temporary = fresh_sibling(out)
-    save_file(weights, str(temporary / WEIGHTS_FILE), metadata={"format": "pt"})
-    (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
-    publish(temporary, out)
+    with whole_folder(out) as temporary:
+        save_file(weights, str(temporary / WEIGHTS_FILE), metadata={"format": "pt"})
+        (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

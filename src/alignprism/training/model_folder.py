@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from alignprism.errors import InputError
-from alignprism.training.adapters import fresh_sibling, publish
+from alignprism.training.adapters import whole_folder
 
 DESCRIPTION: tuple[str, ...] = (
     "config.json",
@@ -135,12 +135,8 @@ def new_folder(out: Path, *inputs: Path) -> Iterator[Path]:
         ``out`` is one of the inputs or holds it, and would replace it.
     """
     keep_inputs(out, *inputs)
-    temporary = fresh_sibling(out)
-    try:
+    with whole_folder(out) as temporary:
         yield temporary
-        publish(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def keep_inputs(out: Path, *inputs: Path) -> None:
