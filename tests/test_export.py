@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_model import Bench, Said, copy_of
+from tiny_model import Bench, Said, copy_of, manifest
 
 from alignprism.models.local import load
 from alignprism.models.spec import ModelSpec, resolve
@@ -31,7 +31,8 @@ def test_the_exported_folder_loads_with_transformers_alone_and_is_the_trained_mo
     assert not torch.allclose(given, before)
     card = json.loads((to / "alignprism.json").read_text(encoding="utf-8"))
     assert card["method"] == "dpo-sft" and card["redistribute"] is True
-    assert (to / "README.md").is_file()
+    about = (to / "README.md").read_text(encoding="utf-8")
+    assert "\nlibrary_name: transformers\n" in about and "peft" not in about, "the adapter is merged"
     assert [path.name for path in tmp_path.iterdir()] == ["model"], "nothing half written is left"
 
 
@@ -79,6 +80,36 @@ def test_what_binds_the_base_binds_every_model_that_is_trained_from_it(
     assert said.code == 2 and "never exported" in said.err
     free = json.loads((finished[0] / "models" / "dpo-sft" / "alignprism.json").read_text(encoding="utf-8"))
     assert free["research_only"] is False and free["redistribute"] is True
+
+
+def test_a_base_that_has_changed_since_is_not_what_was_trained(
+    finished: tuple[Path, Said], copied: Path, bench: Bench, tmp_path: Path
+) -> None:
+    """The base is found by its name; the manifest says what it was."""
+    config = copied / "models" / "dpo-sft" / "adapter_config.json"
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    assert settings["base_model_name_or_path"] == str(bench.model)
+    config.write_text(json.dumps(settings | {"base_model_name_or_path": str(bench.other)}), encoding="utf-8")
+    said = bench.call("export", copied, "dpo-sft", tmp_path / "model")
+    recorded = manifest(finished[0])["models"]["dpo-sft"]["digest"]
+    assert said.code == 2 and recorded[:12] in said.err and "files have changed since" in said.err
+    assert not list(tmp_path.glob("*model*"))
+
+
+@pytest.mark.parametrize("weights", ["lora", "full"])
+def test_the_terms_of_the_base_go_with_the_model(weights: str, bench: Bench, tmp_path: Path) -> None:
+    base = copy_of(bench.model, tmp_path / "base")
+    terms = {"LICENSE": "theirs", "NOTICE.md": "by them", "GEMMA_TERMS.html": "as they say"}
+    for name, text in terms.items():
+        (base / name).write_text(text, encoding="utf-8")
+    study = bench.study(tmp_path / "study", source=f"    source: {base}", methods="methods: [sft-preferred]")
+    extra = ("--set", "training.lora_rank=null") if weights == "full" else ()
+    said = bench.call("run", study, "--run", tmp_path / "run", "--set", "languages.test=[en]", *extra)
+    assert said.code == 0, said.all
+    said = bench.call("export", tmp_path / "run", "sft-preferred", tmp_path / "model")
+    assert said.code == 0, said.all
+    for folder in (tmp_path / "run" / "models" / "sft-preferred", tmp_path / "model"):
+        assert {name: (folder / name).read_text(encoding="utf-8") for name in terms} == terms
 
 
 def test_an_unknown_model_lists_those_there_are(finished: tuple[Path, Said], bench: Bench, tmp_path: Path) -> None:

@@ -20,15 +20,14 @@ from alignprism import __version__
 from alignprism.errors import InputError
 from alignprism.model_card import cards_of, research_only, write_card
 from alignprism.models.identity import weights_digest
-from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
+from alignprism.models.spec import ModelSpec, ResolvedModel, name_under, resolve
 from alignprism.rows import write_atomic
-from alignprism.training.adapters import name_base, publish, read_config
+from alignprism.training.adapters import name_base, publish
 from alignprism.training.merge import Merge, apply_adapter, merge_adapters, merge_models, merge_settings
-from alignprism.training.model_folder import copy_files, keep_inputs
+from alignprism.training.model_folder import TERMS, copy_files, keep_inputs
 
 ROLES = ("base", "first", "second")
 
-_TERMS = ("LICEN[CS]E*", "NOTICE*", "*TERMS*", "USE_POLICY*")
 _METHODS = {"slerp": "SLERP", "ties": "TIES"}
 
 Say = Callable[[str], None]
@@ -71,8 +70,8 @@ def merge_sources(merging: Merging, cache: Path, say: Say) -> dict[str, Any]:
         record = merge_resolved(merging.method, settings, base, first, second, made, index, say)
         adapter = (made / "adapter_config.json").is_file()
         if adapter:
-            name_base(made, _name_under(merging.base, base))
-        copy_files(base.folder, made, _TERMS)
+            name_base(made, name_under(ModelSpec("base", merging.base), base))
+        copy_files(base.folder, made, TERMS)
         digest = weights_digest(base.folder, made, index) if adapter else weights_digest(made)
         card = _card(merging, models, record, digest, "adapter" if adapter else "model")
         write_card(made, card)
@@ -131,11 +130,6 @@ def _adapters_of(base: ResolvedModel, first: ResolvedModel, second: ResolvedMode
     if first.adapter is None or second.adapter is None:
         return False
     return len({weights_digest(model.folder, None, index) for model in (base, first, second)}) == 1
-
-
-def _name_under(source: str, base: ResolvedModel) -> str:
-    """What the model under the base is called: the source, or what the source, an adapter, says it lies on."""
-    return str(read_config(base.adapter)["base_model_name_or_path"]) if base.adapter else source
 
 
 # --- the cards -------------------------------------------------------------------------------------------------------

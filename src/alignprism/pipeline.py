@@ -98,6 +98,7 @@ def plan(
         for name, entry in study.models.items()
         if entry.source is not None
     }
+    stages.check_starts(study, models)
     context = stages.Context(study, run, cache, models, reporter.say, reporter.progress, keys or {})
     digest_of = model_digests(context, dry_run=dry_run)
     digests = {

@@ -23,7 +23,7 @@ from alignprism import __version__
 from alignprism.errors import InputError
 from alignprism.model_card import CARD_FILE, cards_of, readme, research_only, write_card
 from alignprism.models.local import check_causal, load, load_tokenizer
-from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
+from alignprism.models.spec import ModelSpec, ResolvedModel, name_under, resolve
 from alignprism.processes import processes
 from alignprism.rows import file_digest, write_atomic
 from alignprism.run_folder import locked
@@ -256,11 +256,8 @@ def _publish(prepared: Prepared, folder: Path, say: Callable[[str], None]) -> Pa
     """Make a trained folder one that can be loaded: with its tokenizer, and an adapter with the base that it lies on."""
     start, spec = prepared.start, prepared.training.model
     if prepared.training.config.lora_rank:
-        base = spec.source
+        base = name_under(spec, start)
         if start.adapter is not None:
-            if spec.adapter is None:  # the source is itself an adapter, which names its base
-                settings = json.loads((start.adapter / "adapter_config.json").read_text(encoding="utf-8"))
-                base = settings["base_model_name_or_path"]
             try:
                 folder = stack_adapters([start.adapter, folder], folder.with_name(folder.name + STACKED))
             except TrainingError as error:

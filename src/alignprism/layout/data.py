@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alignprism import stages
 from alignprism.construct.ranking import n_meetings
-from alignprism.layout.plan import Plan, Stage, decoding_seconds, taught
+from alignprism.layout.plan import Plan, Stage, decoding_seconds, own_tokenizer, taught
 from alignprism.models.protocol import Decoding
 from alignprism.rows import Prompt, content_id, file_digest
 from alignprism.stages import Sent
@@ -34,7 +34,12 @@ def data_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
                 f"ift:{name}",
                 f"Instruction tuning of {name}",
                 ("prompts",),
-                {"model": layout.digests[name], "training": stages.training_settings(study, "ift"), "seed": study.seed},
+                {
+                    "model": layout.digests[name],
+                    "training": stages.training_settings(study, "ift"),
+                    "seed": study.seed,
+                    **own_tokenizer(layout, name),
+                },
                 lambda context, name=name: stages.teach(context, name),  # type: ignore[misc]
                 seconds=count.ift_tokens / stages.TRAIN_TOKENS_PER_SECOND,
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 from alignprism import stages
 from alignprism.models.spec import ResolvedModel
+from alignprism.models.tokenizer import brings_its_own
 from alignprism.rows import Prompt
 from alignprism.run_folder import RunFolder
 from alignprism.stages import Cell, Context, JudgeEntry, Sent
@@ -69,6 +70,15 @@ class Plan:
 def taught(study: Study, name: str) -> tuple[str, ...]:
     """The stage that a model of the study needs before it can be used: its instruction tuning, if it has one."""
     return (f"ift:{name}",) if study.models[name].ift == "train" else ()
+
+
+def own_tokenizer(layout: Plan, name: str) -> dict[str, str]:
+    """What tells a training from an adapter with a tokenizer or chat template of its own from those that did not keep it.
+
+    Empty for all others: what was trained before there was a difference is the same.
+    """
+    adapter = layout.models[name].adapter if layout.study.training.lora_rank is not None else None
+    return {"tokenizer": "the start's"} if adapter is not None and brings_its_own(adapter) else {}
 
 
 def decoding_seconds(sent: Sent) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from alignprism import stages
-from alignprism.layout.plan import Plan, Stage, taught
+from alignprism.layout.plan import Plan, Stage, own_tokenizer, taught
 
 
 def training_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
@@ -37,6 +37,7 @@ def training_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
                 "seed": cell.seed,
                 "training": stages.training_settings(study, cell.method),
                 "max_new_tokens": study.evaluation.max_new_tokens,
+                **own_tokenizer(layout, study.baseline),
             },
             lambda context, cell=cell: stages.train_cell(context, cell),  # type: ignore[misc]
             seconds=count.training_seconds(cell.method),

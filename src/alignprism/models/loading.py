@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,27 +63,60 @@ def with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     Raises
     ------
     InputError
-        the adapter is of another model; or it changes an output head that is the embedding too: merged, it would change both.
+        the adapter is of another model, be it in one tensor; or it changes an output head that is the embedding too: merged, it
+        would change both.
     """
     try:
         wrapped = PeftModel.from_pretrained(model, str(adapter))
+        # Once more, only for what it returns: peft leaves tensors out that fit nowhere, and says nothing of them.
+        loaded = wrapped.load_adapter(str(adapter), wrapped.active_adapter)
+    except KeyError as error:  # of whole modules and of trained tokens
+        raise _of_another_model(model, adapter, f"{error.args[0]!r} is missing") from error
     except (
         RuntimeError,
         ValueError,
     ) as error:  # peft's words for weights of another size, and for layers that are not there
         if not any(words in str(error) for words in ("size mismatch", "not found in the base model")):
             raise
-        raise InputError(
-            f"{adapter}: this adapter does not fit {type(model).__name__} with hidden size {model.config.hidden_size}: it was "
-            "trained on another model; name that one (adapter_config.json: base_model_name_or_path)"
-        ) from error
-    head = wrapped.get_base_model().get_output_embeddings()
-    if isinstance(head, LoraLayer) and head.get_base_layer().weight is model.get_input_embeddings().weight:
-        raise InputError(
-            f"{adapter}: it changes the output head, whose weights are the embedding's as well (tied); applied to the weights "
-            "it would change both"
-        )
+        raise _of_another_model(model, adapter) from error
+    left_over, missing = loaded.unexpected_keys, loaded.missing_keys
+    if left_over or missing:
+        found = [_listed(left_over, "have no place in it")] if left_over else []
+        found += [_listed(missing, "that it needs are missing")] if missing else []
+        raise _of_another_model(model, adapter, "; ".join(found))
+    _refuse_tied(wrapped, adapter)
     return wrapped.merge_and_unload(safe_merge=True)
+
+
+def _of_another_model(model: PreTrainedModel, adapter: Path, why: str = "") -> InputError:
+    size = f"{type(model).__name__} with hidden size {model.config.get_text_config().hidden_size}"
+    return InputError(
+        f"{adapter}: this adapter does not fit {size}{f' ({why})' if why else ''}: it was "
+        "trained on another model; name that one (adapter_config.json: base_model_name_or_path)"
+    )
+
+
+def _listed(names: Sequence[str], what: str) -> str:
+    """How many tensors there are, and the first of them as peft's files name them."""
+    shown = ", ".join(name.replace(".default", "") for name in sorted(names)[:2])
+    return f"{len(names)} tensors {what}: {shown}{', ...' if len(names) > 2 else ''}"
+
+
+def _refuse_tied(wrapped: PeftModel, adapter: Path) -> None:
+    inner = wrapped.get_base_model()
+    head, embedding = inner.get_output_embeddings(), inner.get_input_embeddings()
+    if head is None or _weight(head) is not _weight(embedding):
+        return
+    for layer, name, other in ((head, "output head", "embedding"), (embedding, "embedding", "output head")):
+        if isinstance(layer, LoraLayer):
+            raise InputError(
+                f"{adapter}: it changes the {name}, whose weights are the {other}'s as well (tied); applied to the weights "
+                "it would change both"
+            )
+
+
+def _weight(layer: Any) -> Any:
+    return (layer.get_base_layer() if isinstance(layer, LoraLayer) else layer).weight
 
 
 def load_tokenizer(resolved: ResolvedModel) -> PreTrainedTokenizerBase:

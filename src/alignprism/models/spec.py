@@ -78,6 +78,17 @@ def resolve(spec: ModelSpec, cache: Path, report: embedded.Report = lambda _: No
     return ResolvedModel(spec.name, folder, adapter, weights_digest(folder, adapter, cache / "digests.json"))
 
 
+def name_under(spec: ModelSpec, resolved: ResolvedModel) -> str:
+    """What the base of an adapter made from this model is called.
+
+    The source; or, where the source is itself an adapter, the base that it names: what lies on it is stacked with it.
+    """
+    if resolved.adapter is None or spec.adapter is not None:
+        return spec.source
+    settings = json.loads((resolved.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    return str(settings["base_model_name_or_path"])
+
+
 def _base_and_adapter(source: str, name: str, cache: Path, report: embedded.Report) -> tuple[Path, Path | None]:
     folder = _folder_of(source, name, cache, report)
     if not _is_adapter(folder):

@@ -36,7 +36,7 @@ from alignprism.stages.prompts import study_prompts, write_prompts
 from alignprism.stages.ready import apart_from, brought, check_ready, ready_kinds
 from alignprism.stages.rephrase import grow_seeds, seeds_of, sent_to_writer
 from alignprism.stages.results import write_report, write_results
-from alignprism.stages.train import merge_cell, teach, train_cell
+from alignprism.stages.train import check_starts, merge_cell, teach, train_cell
 from alignprism.stages.translate import sentences_of, translate, translation_decoding
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "brought",
     "cells_of",
     "check_ready",
+    "check_starts",
     "compare",
     "complete",
     "dev_prompts",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,26 +12,51 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignprism.construct.pair_plan import harmful_from
+from alignprism.errors import InputError
 from alignprism.merge_sources import merge_resolved
 from alignprism.model_card import cards_of, readme, research_only, write_card
 from alignprism.models.local import LocalEngine, load
 from alignprism.models.protocol import Decoding
-from alignprism.models.spec import ResolvedModel
+from alignprism.models.spec import ModelSpec, ResolvedModel, name_under
 from alignprism.rows import Completion, Pair, Prompt, read_rows, write_atomic, write_rows
 from alignprism.stages.context import Cell, Context, arm_stage, arms_of, cells_of, dev_prompts
 from alignprism.stages.data import write_json
 from alignprism.stages.engines import adapters_of, cell_model, start_of, taught_name
 from alignprism.stages.evaluate import completions_of
 from alignprism.study import Study
-from alignprism.training.adapters import CONFIG_FILE, name_base, publish, stack_adapters
+from alignprism.training.adapters import CONFIG_FILE, check_plain, name_base, publish, stack_adapters, temporary_beside
 from alignprism.training.config import Method, TrainConfig, TrainingError
 from alignprism.training.curve import EVALUATIONS_FILE, read_curve, read_lines
 from alignprism.training.examples import Example, Text, make_examples, texts_of_pairs, texts_of_prompts
 from alignprism.training.loop import Progress, TrainResult, train, training_steps
+from alignprism.training.model_folder import DESCRIPTION, TERMS, copy_files
 from alignprism.training.precision import compute_dtype, weights_dtype
 from alignprism.training.reference import Reference, compute_reference, store_path
 
 RESEARCH_ONLY = ("sft-random",)
+
+
+def check_starts(study: Study, models: Mapping[str, ResolvedModel]) -> None:
+    """Refuse, before anything is trained, an adapter that what is trained on it could not be joined with.
+
+    Raises
+    ------
+    InputError
+        naming the model, the file, and what of it is no plain LoRA.
+    """
+    taught = [name for name, entry in study.models.items() if entry.ift == "train"]
+    lora = study.training.lora_rank is not None
+    applied = "merge-ties" in study.methods and study.baseline not in taught
+    trained = [study.baseline] if study.methods and (lora or applied) else []
+    for name in dict.fromkeys([*(taught if lora else []), *trained]):
+        for adapter in adapters_of(models[name]):
+            try:
+                check_plain(adapter)
+            except TrainingError as error:
+                raise InputError(
+                    f"models.{name}: training goes on from this adapter, and the result could not be written as one: {error}. Merge "
+                    "it into its base (transformers' format) and name that folder as source"
+                ) from error
 
 
 def teach(context: Context, name: str) -> list[Path]:
@@ -83,15 +107,15 @@ def merge_cell(context: Context, cell: Cell) -> list[Path]:
     base = start_of(context, context.study.baseline)
     models = [cell_model(context, part, base) for part in cell.parts]
     target = context.run.cell_folder(cell.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{cell.name}.", dir=target.parent) as work:
-        made = Path(work) / "merged"
+    with temporary_beside(target) as work:
+        made = work / "merged"
         index = context.cache / "digests.json"
         record = merge_resolved(method, settings, base, models[0], models[1], made, index, context.say)
         if (made / "adapter_config.json").is_file():
-            name_base(made, _base_source(context))
+            name_base(made, _base_source(context, base))
         card = {"method": cell.method, "seed": cell.seed, "merged": asdict(record), "parts": list(cell.parts)}
         card |= _inherited({}, models)
+        copy_files(base.folder, made, TERMS)
         write_card(made, card)
         write_atomic(made / "README.md", _model_card(cell.name, card, context.study, made).encode())
         publish(made, target)
@@ -99,11 +123,14 @@ def merge_cell(context: Context, cell: Cell) -> list[Path]:
     return [*sorted(path for path in target.rglob("*") if path.is_file()), summary]
 
 
-def _base_source(context: Context) -> str:
-    """What the study calls the base that is trained; a study whose base is a server trains nothing."""
-    source = context.study.models[context.study.baseline].source
-    assert source is not None
-    return source
+def _base_source(context: Context, start: ResolvedModel) -> str:
+    """What the study calls the files under a start; a study whose base is a server trains nothing."""
+    # Of a model that is taught, these are not the baseline's.
+    names = [context.study.baseline, *context.models]
+    name = next((name for name in names if context.models[name].folder == start.folder), names[0])
+    entry = context.study.models[name]
+    assert entry.source is not None
+    return name_under(ModelSpec(name, entry.source, entry.adapter), context.models[name])
 
 
 def _inherited(card: Mapping[str, Any], models: Sequence[ResolvedModel]) -> dict[str, Any]:
@@ -284,13 +311,17 @@ def _publish(
     temporary, target = work / "cell", context.run.cell_folder(cell)
     if result.adapter is not None:
         stack_adapters([*adapters_of(start), work / result.adapter], temporary)
-        name_base(temporary, _base_source(context))
+        name_base(temporary, _base_source(context, start))
+        for adapter in adapters_of(start):
+            # Its own tokenizer and chat template, byte for byte: the cell is trained with them, and is asked with them.
+            copy_files(adapter, temporary, DESCRIPTION)
     else:
         assert result.model is not None
         # A copy: a kill before `publish` must find the trained model where training.json says it is.
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(work / result.model, temporary)
         tokenizer.save_pretrained(str(temporary))
+    copy_files(start.folder, temporary, TERMS)
     write_card(temporary, card)
     write_atomic(temporary / "README.md", _model_card(cell, card, context.study, temporary).encode())
     target.parent.mkdir(parents=True, exist_ok=True)

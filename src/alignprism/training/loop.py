@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignprism.rows import write_atomic
 from alignprism.training import curve as curves
-from alignprism.training.adapters import attach_lora, fresh_sibling, publish, save_adapter
+from alignprism.training.adapters import attach_lora, save_adapter, whole_folder
 from alignprism.training.checkpoint import (
     BEST_FILE,
     CHECKPOINT_FILE,
@@ -353,9 +353,8 @@ def _save_weights(accelerator: Accelerator, scorer: nn.Module, folder: Path) -> 
     if isinstance(inner.model, PeftModel):
         save_adapter(inner.model, folder, weights)
     else:
-        temporary = fresh_sibling(folder)
-        inner.model.save_pretrained(str(temporary), state_dict=weights)
-        publish(temporary, folder)
+        with whole_folder(folder) as temporary:
+            inner.model.save_pretrained(str(temporary), state_dict=weights)
 
 
 def _warnings(config: TrainConfig, fall: float | None) -> list[str]:

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 from alignprism.errors import InputError
 from alignprism.models.identity import weights_digest
 from alignprism.models.local import with_adapter
-from alignprism.training.adapters import read_config, read_factors, stacked_config, write_adapter
+from alignprism.training.adapters import read_config, read_factors, stacked_config, tensor_shapes, write_adapter
 from alignprism.training.model_folder import DESCRIPTION, ModelFolder, check_fit, copy_files, new_folder, same_bits
 
 # TIES: its paper's recipe for where no validation set is at hand, the top 20 % and lambda 1.
@@ -231,7 +231,7 @@ def merge_adapters(
         ranks[module] = a.shape[0]
     with new_folder(out, base, first, second) as temporary:
         of_base, of_first, of_second = (weights_digest(base, adapter, index) for adapter in (start, first, second))
-        write_adapter(temporary, weights, stacked_config(configs[0], ranks))
+        write_adapter(temporary, weights, stacked_config(configs, ranks))
         copy_files(first, temporary, DESCRIPTION)
     return Merge(method, chosen, "deltas", of_base, of_first, of_second, len(ranks), linear)
 
@@ -243,7 +243,7 @@ def apply_adapter(base: Path, adapter: Path, out: Path, dtype: torch.dtype | Non
     Raises InputError if ``out`` would replace an input or the adapter changes a head that is the embedding too,
     TrainingError if the adapter is missing or not plain LoRA.
     """
-    read_factors(adapter)  # refuses what is no plain LoRA
+    tensor_shapes(adapter)  # refuses what is no plain LoRA, or damaged
     with new_folder(out, base, adapter) as temporary:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype or "auto", local_files_only=True)
         merged = with_adapter(model, adapter)

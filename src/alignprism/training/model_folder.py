@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from alignprism.errors import InputError
-from alignprism.training.adapters import fresh_sibling, publish
+from alignprism.training.adapters import whole_folder
 
 DESCRIPTION: tuple[str, ...] = (
     "config.json",
@@ -27,6 +27,9 @@ DESCRIPTION: tuple[str, ...] = (
     "merges.txt",
 )
 """Patterns of the files beside the weights that a model needs: configuration, tokenizer and chat template."""
+
+TERMS = ("LICEN[CS]E*", "NOTICE*", "*TERMS*", "USE_POLICY*")
+"""Patterns of the files that say what may be done with a model, and bind those made from it."""
 
 _WHOLE, _INDEX, _HEAD = "model.safetensors", "model.safetensors.index.json", "lm_head.weight"
 
@@ -132,12 +135,8 @@ def new_folder(out: Path, *inputs: Path) -> Iterator[Path]:
         ``out`` is one of the inputs or holds it, and would replace it.
     """
     keep_inputs(out, *inputs)
-    temporary = fresh_sibling(out)
-    try:
+    with whole_folder(out) as temporary:
         yield temporary
-        publish(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def keep_inputs(out: Path, *inputs: Path) -> None:
