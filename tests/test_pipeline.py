@@ -11,8 +11,10 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 from tiny_model import Bench, Said, copy_of, fragments, manifest, results, texts_of
 
@@ -23,6 +25,8 @@ from alignprism.progress import ConsoleReporter
 from alignprism.rows import Completion, Figure, Verdict, file_digest, read_rows
 from alignprism.run_folder import RunFolderError
 from alignprism.samples import write_run_samples
+from alignprism.training.curve import CurveRow
+from alignprism.training.step import run_step
 
 STAGES = [
     "prompts",
@@ -268,6 +272,28 @@ def test_ctrl_c_keeps_what_was_finished_and_says_how_to_go_on(
     for name, digest in found["stages"]["pairs"]["outputs"].items():
         assert file_digest(run / name) == digest
     assert bench.call("run", study, "--run", run, "--dry-run", *again).code == 0
+
+
+def test_a_study_that_ran_out_of_memory_goes_on_with_less(
+    copied: Path, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, again = bench.study(tmp_path), ("--set", "training.sft_epochs=3")
+    steps: list[int] = []
+
+    def full(*arguments: Any) -> CurveRow:
+        steps.append(arguments[2])
+        if len(steps) == 4:
+            raise torch.OutOfMemoryError("no room")
+        return run_step(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("alignprism.training.loop.run_step", full)
+        said = bench.call("run", study, "--run", copied, *again)
+    assert said.code == 1 and "training.micro_batch_tokens" in said.err and "--micro-batch-tokens" not in said.err
+    less = ("--set", "training.micro_batch_tokens=300", "--set", "training.gradient_checkpointing=true")
+    said = bench.call("run", study, "--run", copied, *again, *less)
+    assert said.code == 0, said.all
+    assert [row["step"] for row in results(copied)["curves"]["sft-preferred"]] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.slow

@@ -21,6 +21,10 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 DEFAULT = TrainConfig("dpo-ift")
+LESS_MEMORY = (
+    "A lower --micro-batch-tokens and --gradient-checkpointing take less and change no result: add them to the same command. "
+    "A lower --max-tokens takes less too, but leaves rows out and is another training."
+)
 TRACKERS = ("tensorboard", "trackio", "mlflow", "wandb")
 _COLUMNS = (
     "language",
@@ -159,7 +163,7 @@ def sft(
     dry_run: DryRun = False,
 ) -> None:
     """Supervised fine-tuning on the completions of a file."""
-    with exit_codes():
+    with exit_codes(LESS_MEMORY):
         if side not in ("chosen", "random"):
             raise InputError(f"--side {side}: accepted: chosen, random")
         method = "sft-random" if side == "random" else "sft-preferred"
@@ -205,7 +209,7 @@ def dpo(
     dry_run: DryRun = False,
 ) -> None:
     """Direct preference optimisation on the pairs of a file. The reference is the start model (with --adapter merged)."""
-    with exit_codes():
+    with exit_codes(LESS_MEMORY):
         config = _config(
             settings,
             method="dpo-ift",  # the start is named, so the two DPO methods of a study are one here

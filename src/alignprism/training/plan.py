@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -19,8 +20,20 @@ from alignprism.training.examples import Example, sequences
 from alignprism.training.layout import Batch, collate, collate_shared
 from alignprism.training.reference import Reference
 
-_NOT_IDENTITY = ("checkpoint_every", "trackers", "displacement_alarm")
-"""Settings that change nothing in the weights."""
+_FREE = frozenset(
+    {
+        "checkpoint_every",
+        "trackers",
+        "displacement_alarm",
+        # How much is computed at once: sums in another order, so other rounding, and nothing else.
+        "micro_batch_tokens",
+        "gradient_checkpointing",
+        "head_bytes",
+        "head_keep_bytes",
+        "forward_cost",
+    }
+)
+"""Settings that change nothing in the weights beyond rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +165,14 @@ def _is_held_out(config: TrainConfig, example: Example) -> bool:
     return int.from_bytes(digest[:8], "big") < config.held_out_share * 2**64
 
 
+def binding_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a configuration's fields those that must be equal for a stopped training to go on: they change the weights."""
+    return {name: value for name, value in settings.items() if name not in _FREE}
+
+
 def run_identity(plan: Plan, start_digest: str) -> dict[str, str]:
     """What must be equal for two runs to be the same run."""
-    settings = {k: v for k, v in asdict(plan.config).items() if k not in _NOT_IDENTITY}
+    settings = binding_settings(asdict(plan.config))
     rows = [asdict(example) for example in sorted([*plan.examples, *plan.held_out], key=lambda e: e.pair_id)]
     return {
         "settings": json.dumps(settings, sort_keys=True),
