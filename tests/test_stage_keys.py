@@ -18,6 +18,7 @@ from alignprism.progress import ConsoleReporter
 from alignprism.prompts.read import read_sample
 from alignprism.rows import Prompt
 from alignprism.stages import training_settings
+from alignprism.stages.train import train_config
 from alignprism.study import StudyError, load, parse
 
 sys.path.insert(0, str(Path(__file__).parent / "judging"))
@@ -131,6 +132,13 @@ def test_a_judge_that_thinks_longer_is_still_the_model_that_generates(
     alone = ["allow_shared_judge=false", f"judges.preference={judge}"]
     with pytest.raises(StudyError, match="one and the same model is a generator and the preference judge"):
         settings_of(bench, study, tmp_path / "run", *alone)
+
+
+def test_sft_and_instruction_tuning_do_not_depend_on_what_only_dpo_uses() -> None:
+    base, other = parse(""), parse("training: {beta: 0.5, dpo_loss: length-normalised, nll_weight: 1}\n")
+    for method in ("ift", "sft-preferred", "sft-random"):
+        assert train_config(base, method, 0) == train_config(other, method, 0)
+    assert train_config(other, "dpo-sft", 0).beta == 0.5 and train_config(other, "dpo-ift", 0).nll_weight == 1
 
 
 def test_another_precision_is_another_training_and_the_default_is_what_it_was() -> None:

@@ -344,7 +344,7 @@ def _different(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal for two trainings to be the same one, by the names that a message shows."""
-    settings = binding_settings(card["settings"])
+    settings = binding_settings(card["settings"], preference=card["method"] == "dpo")
     start = card["trained_from"]["digest"][:12]
     return {"method": card["method"], "start model": start, "rows of the file": card["rows_sha256"][:12], **settings}
 

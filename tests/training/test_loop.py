@@ -155,6 +155,17 @@ def test_a_stopped_training_goes_on_with_other_memory_settings(tmp_path: Path) -
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+def test_sft_does_not_depend_on_what_only_dpo_uses(tmp_path: Path) -> None:
+    config = dataclasses.replace(DPO, method="sft-preferred")
+    first = _train(config, tmp_path / "run")
+    other = dataclasses.replace(config, beta=0.5, loss="length-normalised", nll_weight=1.0, prefix_sharing=False)
+    assert _train(other, tmp_path / "run") == first
+    with pytest.raises(TrainingError, match=r'"beta": 0\.1.* there'):
+        dpo = _reference(tmp_path)
+        _train(DPO, tmp_path / "dpo", dpo)
+        _train(dataclasses.replace(DPO, beta=0.5), tmp_path / "dpo", dpo)
+
+
 def test_row_order_changes_nothing(tmp_path: Path) -> None:
     config = dataclasses.replace(DPO, method="sft-preferred")
     _train(config, tmp_path / "a")

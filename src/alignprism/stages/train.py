@@ -142,25 +142,27 @@ def train_config(study: Study, method: str, seed: int) -> TrainConfig:
     """The loop's configuration for one training of a study."""
     kind = "ift" if method == "ift" else method.split("-")[0]
     training = study.training
+    # What only DPO uses is left at its default for the others, so that they do not depend on it.
+    of_pairs: dict[str, Any] = (
+        {"beta": training.beta, "loss": training.dpo_loss, "nll_weight": training.nll_weight} if kind == "dpo" else {}
+    )
     return TrainConfig(
         method=_loop_method(method),
         learning_rate=getattr(training, f"{kind}_learning_rate"),
         epochs=getattr(training, f"{kind}_epochs"),
         batch_size=training.batch_size,
-        beta=training.beta,
         lora_rank=training.lora_rank or 0,
         lora_alpha=training.lora_alpha,
         max_tokens=training.max_tokens,
         seed=seed,
         checkpoint_every=training.checkpoint_every,
-        loss=training.dpo_loss,
-        nll_weight=training.nll_weight,
         held_out_share=training.held_out_share if method != "ift" else 0.0,
         patience=training.patience if method != "ift" else 0,
         gradient_checkpointing=training.gradient_checkpointing,
         trackers=tuple(training.trackers),
         micro_batch_tokens=training.micro_batch_tokens,
         precision=training.precision,
+        **of_pairs,
     )
 
 

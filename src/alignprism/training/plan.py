@@ -34,6 +34,8 @@ _FREE = frozenset(
     }
 )
 """Settings that change nothing in the weights beyond rounding."""
+_OF_PAIRS = frozenset({"beta", "loss", "nll_weight", "prefix_sharing", "step0_tolerance"})
+"""Settings that SFT does not use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +167,18 @@ def _is_held_out(config: TrainConfig, example: Example) -> bool:
     return int.from_bytes(digest[:8], "big") < config.held_out_share * 2**64
 
 
-def binding_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a configuration's fields those that must be equal for a stopped training to go on: they change the weights."""
-    return {name: value for name, value in settings.items() if name not in _FREE}
+def binding_settings(settings: Mapping[str, Any], *, preference: bool) -> dict[str, Any]:
+    """Of a configuration's fields those that must be equal for a stopped training to go on: they change its weights.
+
+    `preference` says whether the method learns from both sides of a pair (`TrainConfig.preference`).
+    """
+    unused = _FREE if preference else _FREE | _OF_PAIRS
+    return {name: value for name, value in settings.items() if name not in unused}
 
 
 def run_identity(plan: Plan, start_digest: str) -> dict[str, str]:
     """What must be equal for two runs to be the same run."""
-    settings = binding_settings(asdict(plan.config))
+    settings = binding_settings(asdict(plan.config), preference=plan.config.preference)
     rows = [asdict(example) for example in sorted([*plan.examples, *plan.held_out], key=lambda e: e.pair_id)]
     return {
         "settings": json.dumps(settings, sort_keys=True),
