@@ -116,6 +116,7 @@ def test_dpo_starts_at_ln_2_from_a_named_reference(finished: tuple[Path, Said]) 
     assert summary["first_loss"] == pytest.approx(0.693147, abs=1e-3)
     card, models = summary["card"], manifest(run)["models"]
     assert card["reference"] == {"name": "sft-preferred", "digest": models["sft-preferred"]["digest"]}
+    assert card["precision"] == "float32"
 
 
 def test_checkpoints_are_judged_after_training_from_their_kept_answers(finished: tuple[Path, Said]) -> None:

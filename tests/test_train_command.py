@@ -106,6 +106,7 @@ def test_dpo_leaves_an_adapter_a_curve_and_a_card(trained: tuple[Path, Said], be
     assert card["research_only"] is False
     result = card["result"]
     assert (result["steps"], result["kept_step"], result["folder"]) == (6, 6, "adapter")
+    assert result["precision"] == "float32"
     assert isinstance(result["displacement"], float) and result["unshared"] is None
     counts = {
         row["language"]: [row[name] for name in ("rows", "kept", "over_limit", "empty", "identical")]

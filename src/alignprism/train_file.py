@@ -53,6 +53,7 @@ _OUTCOME = (
     "unshared",
     "seconds",
     "warnings",
+    "precision",
 )
 """What the card takes from the training's result."""
 _STEPS = (CURVE_FILE, HELD_OUT_FILE, CHECKPOINT_FILE, RESULT_FILE)

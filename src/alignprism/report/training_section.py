@@ -93,6 +93,7 @@ def _endings(trainings: Mapping[str, Any]) -> list[Part]:
             "steps": f"{end['steps']} of {end['planned_steps']}",
             "weights of step": end["kept_step"],
             "chosen against reference, nats per chosen token": end["displacement"],
+            **({"computed in": end["precision"]} if "precision" in end else {}),
             "pairs in shared rows": "yes" if end["unshared"] is None else f"no: {end['unshared']}",
             "warnings": "; ".join(end["warnings"]) or "none",
         }

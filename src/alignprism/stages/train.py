@@ -215,6 +215,7 @@ def _fit(
     card |= {
         "trained_from": {"name": start.name, "digest": start.digest},
         "reference": {"name": result.reference, "digest": result.reference_digest} if reference else None,
+        "precision": result.precision,
         **_inherited(card, [start]),
     }
     files = _publish(context, cell, start, result, work, tokenizer, card)

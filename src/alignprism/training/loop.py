@@ -40,7 +40,7 @@ from alignprism.training.examples import Example
 from alignprism.training.held_out import HeldOut
 from alignprism.training.plan import Plan, make_plan, run_identity
 from alignprism.training.plan import training_steps as training_steps
-from alignprism.training.precision import compute_dtype
+from alignprism.training.precision import compute_dtype, computed_in
 from alignprism.training.reference import Reference
 from alignprism.training.scorer import Scorer, head_cost, why_not_shared
 from alignprism.training.step import run_step
@@ -69,7 +69,7 @@ class TrainResult:
 
     ``steps`` were taken of ``planned_steps``; ``kept_step`` is the one whose weights are the result; where it is not the
     last one, the last one's weights lie in the folder ``last``. ``unshared`` says why
-    pairs did not share a row (None: they did). ``displacement`` is `alignprism.training.curve.displacement`;
+    pairs did not share a row (None: they did). ``precision`` is what products were computed in. ``displacement`` is `alignprism.training.curve.displacement`;
     ``warnings`` are sentences for people.
     """
 
@@ -91,6 +91,7 @@ class TrainResult:
     unshared: str | None
     displacement: float | None
     warnings: list[str]
+    precision: str
     identity: dict[str, str]
 
 
@@ -124,7 +125,7 @@ def train(
     accelerator = Accelerator(log_with=list(config.trackers) or None, project_dir=str(out))
     check_strategy(accelerator)
     plan = make_plan(config, examples, tokenizer, reference, why_not_shared(model), head_cost(model, config))
-    identity = run_identity(plan, start_digest)
+    identity = run_identity(plan, start_digest, computed_in(model.dtype, compute_dtype(config)))
     finished = _finished(out, identity)
     if finished is not None:
         return finished
@@ -320,6 +321,7 @@ def _finish(
         unshared=plan.unshared,
         displacement=fall,
         warnings=_warnings(plan.config, fall),
+        precision=identity["precision"],
         identity=identity,
     )
     _save_weights(accelerator, scorer, out / (ADAPTER_FOLDER if lora else MODEL_FOLDER))
@@ -367,9 +369,9 @@ def _finished(out: Path, identity: dict[str, str]) -> TrainResult | None:
     path = out / RESULT_FILE
     if not path.exists():
         return None
-    result = TrainResult(**json.loads(path.read_text(encoding="utf-8")))
-    check_identity(path, result.identity, identity)
-    return result
+    content = json.loads(path.read_text(encoding="utf-8"))
+    check_identity(path, content["identity"], identity)  # first: a result of an earlier version has other fields
+    return TrainResult(**content)
 
 
 def _inner(accelerator: Accelerator, scorer: nn.Module) -> Scorer:

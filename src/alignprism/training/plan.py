@@ -176,13 +176,15 @@ def binding_settings(settings: Mapping[str, Any], *, preference: bool) -> dict[s
     return {name: value for name, value in settings.items() if name not in unused}
 
 
-def run_identity(plan: Plan, start_digest: str) -> dict[str, str]:
-    """What must be equal for two runs to be the same run."""
+def run_identity(plan: Plan, start_digest: str, precision: str) -> dict[str, str]:
+    """What must be equal for two runs to be the same run. `precision` is the one in force, whoever asked for it."""
     settings = binding_settings(asdict(plan.config), preference=plan.config.preference)
+    del settings["precision"]  # auto says nothing, and a name says what is in force
     rows = [asdict(example) for example in sorted([*plan.examples, *plan.held_out], key=lambda e: e.pair_id)]
     return {
         "settings": json.dumps(settings, sort_keys=True),
         "rows": hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16],
         "start": start_digest,
+        "precision": precision,
         "reference": plan.reference.digest if plan.reference else "",
     }
