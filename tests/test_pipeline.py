@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import stat
@@ -22,7 +23,7 @@ from alignprism.cli.console import console
 from alignprism.judging.head import Head, head_bytes
 from alignprism.pipeline import refresh
 from alignprism.progress import ConsoleReporter
-from alignprism.rows import Completion, Figure, Verdict, file_digest, read_rows
+from alignprism.rows import Completion, Figure, Pair, Verdict, file_digest, read_rows
 from alignprism.run_folder import RunFolderError
 from alignprism.samples import write_run_samples
 from alignprism.training.curve import CurveRow
@@ -215,6 +216,28 @@ def test_training_seeds_make_cells_and_pooled_figures(copied: Path, bench: Bench
     tables, singles = page.split("Each training seed alone", 1)
     assert "dpo-sft-seed1" not in tables.split("What the change costs")[1], "the page compares methods"
     assert "dpo-sft-seed1" in singles
+
+
+def test_held_out_pairs_are_counted_and_the_kept_step_is_checked_on_dev(
+    copied: Path, bench: Bench, tmp_path: Path
+) -> None:
+    changes = ("training.held_out_share=0.5", "training.sft_epochs=6", "training.dev_checks=2", "training.seeds=[3]")
+    options = [part for change in changes for part in ("--set", change)]
+    said = bench.call("run", bench.study(tmp_path, methods="methods: [sft-preferred]"), "--run", copied, *options)
+    assert said.code == 0, said.all
+    summary = json.loads((copied / "stages" / "train-sft-preferred" / "summary.json").read_text(encoding="utf-8"))
+    result, card = summary["result"], summary["card"]
+    assert (result["rows"], result["held_out_rows"]) == (card["pairs"], card["held_out_pairs"])
+    assert card["pairs"] + card["held_out_pairs"] == 4 and 0 < card["pairs"] < 4
+    pairs = read_rows(copied / "stages" / "pairs" / "pairs.parquet", Pair)
+    assert sum(pair.kind == "safety" for pair in pairs) == 1
+    assert card["safety_share"] in (0, 1 / card["pairs"]) and card["mixture"] == 0.25
+    assert result["planned_steps"] == 6 * math.ceil(card["pairs"] / 2)
+    dev = [row["step"] for row in results(copied)["dev"]["sft-preferred"]]
+    wanted = {0, result["planned_steps"] // 2, result["planned_steps"], result["kept_step"]}
+    assert dev == sorted(wanted), "spread over the steps that are taken, and the weights that are the result"
+    page = (copied / "report.html").read_text(encoding="utf-8")
+    assert f"sft-preferred learned {card['pairs']} and scored {card['held_out_pairs']}" in page
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------------

@@ -93,6 +93,7 @@ def _endings(trainings: Mapping[str, Any]) -> list[Part]:
             "steps": f"{end['steps']} of {end['planned_steps']}",
             "weights of step": end["kept_step"],
             "chosen against reference, nats per chosen token": end["displacement"],
+            **_pairs_of(end),
             **({"computed in": end["precision"]} if "precision" in end else {}),
             "pairs in shared rows": "yes" if end["unshared"] is None else f"no: {end['unshared']}",
             "warnings": "; ".join(end["warnings"]) or "none",
@@ -101,6 +102,14 @@ def _endings(trainings: Mapping[str, Any]) -> list[Part]:
         if end
     ]
     return [from_records("How each training ended", rows)] if rows else []
+
+
+def _pairs_of(end: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training learned and only scored; a run of an earlier version does not say the share."""
+    found = {"pairs learned": end.get("rows"), "pairs only scored": end.get("held_out_rows")}
+    if (share := end.get("safety_share")) is not None:
+        found["share of safety in the learned"] = share
+    return found
 
 
 def _by_language(curves: Mapping[str, Any]) -> list[Part]:

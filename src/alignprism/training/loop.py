@@ -113,7 +113,7 @@ def train(
     `model` holds the start weights (adapters merged) and is changed in place. DPO needs a `reference` that was computed
     for these examples; it must be the start model, or the first loss is not ln 2 and the run stops. ``start_digest``
     names the start weights, so that a checkpoint of another start is refused. ``evaluate(step, model)`` is called at
-    ``config.evaluate_steps``; what it returned is kept in ``evaluations.jsonl`` and not asked for again. ``shard``
+    ``config.evaluate_steps``, and with held-out rows at the step that is kept; what it returned is kept in ``evaluations.jsonl`` and not asked for again. ``shard``
     distributes the scorer's parameters itself (torch's ``fully_shard``), where accelerate is not to do it.
 
     Raises
@@ -171,6 +171,10 @@ def train(
         _save_weights(accelerator, scorer, out / LAST_FOLDER)
         restore(best, scorer, optimiser)
         kept = best.step
+    if evaluate is not None and config.evaluate_steps and config.held_out_share:
+        _evaluate(
+            accelerator, out, kept, scorer, evaluate
+        )  # the weights that are the result, whichever step's they are
     return _finish(accelerator, plan, out, identity, scorer, steps=step, kept=kept)
 
 

@@ -127,15 +127,7 @@ def make_plan(
         unshared = "one side of a pair is trained on"
     elif not config.prefix_sharing:
         unshared = "switched off"
-    # Sorted, so that neither ties of length nor the order of sums depend on the place in the file.
-    ordered = sorted(examples, key=lambda example: example.pair_id)
-    held_out = [example for example in ordered if _is_held_out(config, example)]
-    trained = [example for example in ordered if not _is_held_out(config, example)]
-    if not trained or (config.held_out_share and not held_out):
-        raise TrainingError(
-            f"held_out_share {config.held_out_share} leaves {len(trained)} rows to train on and {len(held_out)} to score; "
-            "rows of one prompt stay together: give more rows, or another share"
-        )
+    trained, held_out = split_held_out(config, examples)
     positions = [_positions(config, example, shared=unshared is None) for example in trained]
     ids = [example.pair_id for example in trained]
     batches = [
@@ -149,6 +141,26 @@ def make_plan(
     if head is not None:
         head = replace(head, tokens=[sum(len(c) for _, c in sequences(config, example)) for example in trained])
     return Plan(config, trained, held_out, positions, batches, languages, pad_id, kept_reference, unshared, head)
+
+
+def split_held_out(config: TrainConfig, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """The rows that are trained on and those that are only scored.
+
+    Raises
+    ------
+    TrainingError
+        the held-out share leaves none on one side.
+    """
+    # Sorted, so that neither ties of length nor the order of sums depend on the place in the file.
+    ordered = sorted(examples, key=lambda example: example.pair_id)
+    held_out = [example for example in ordered if _is_held_out(config, example)]
+    trained = [example for example in ordered if not _is_held_out(config, example)]
+    if not trained or (config.held_out_share and not held_out):
+        raise TrainingError(
+            f"held_out_share {config.held_out_share} leaves {len(trained)} rows to train on and {len(held_out)} to score; "
+            "rows of one prompt stay together: give more rows, or another share"
+        )
+    return trained, held_out
 
 
 def _positions(config: TrainConfig, example: Example, *, shared: bool) -> int:
