@@ -17,15 +17,17 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from tiny_model import Bench, Said, copy_of, fragments, manifest, results, texts_of
 
 from alignprism.cli.console import console
 from alignprism.judging.head import Head, head_bytes
-from alignprism.pipeline import refresh
+from alignprism.pipeline import plan, refresh, stage_key
 from alignprism.progress import ConsoleReporter
 from alignprism.rows import Completion, Figure, Pair, Verdict, file_digest, read_rows
 from alignprism.run_folder import RunFolderError
 from alignprism.samples import write_run_samples
+from alignprism.study import load
 from alignprism.training.curve import CurveRow
 from alignprism.training.step import run_step
 
@@ -238,6 +240,32 @@ def test_held_out_pairs_are_counted_and_the_kept_step_is_checked_on_dev(
     assert dev == sorted(wanted), "spread over the steps that are taken, and the weights that are the result"
     page = (copied / "report.html").read_text(encoding="utf-8")
     assert f"sft-preferred learned {card['pairs']} and scored {card['held_out_pairs']}" in page
+
+
+def test_longer_test_answers_train_nothing_again_and_the_page_says_what_dev_answers_were(
+    copied: Path, bench: Bench, tmp_path: Path
+) -> None:
+    said = bench.call("run", bench.study(tmp_path), "--run", copied, "--set", "evaluation.max_new_tokens=7")
+    assert said.code == 0, said.all
+    assert not [title for title in remade(said) if title.startswith("Training")]
+    page = (copied / "report.html").read_text(encoding="utf-8")
+    assert "sft-preferred at most 6; dpo-sft at most 6; on the test prompts at most 7" in page
+    assert results(copied)["training"]["dpo-sft"]["dev_max_new_tokens"] == [6]
+
+
+def test_a_training_that_an_earlier_version_finished_is_done(copied: Path, bench: Bench, tmp_path: Path) -> None:
+    study = bench.study(tmp_path)
+    layout = plan(load(study), copied, bench.cache, ConsoleReporter(Console(quiet=True)))
+    ours = dict(layout.run.manifest["stages"])
+    for stage in layout.stages:
+        if stage.earlier is not None:
+            earlier = stage_key(replace(stage, settings=stage.earlier), layout.run)
+            layout.run.manifest["stages"][stage.name] = ours[stage.name] | {"key": earlier}
+    assert ours != layout.run.manifest["stages"]
+    layout.run.save()
+    said = bench.call("run", study, "--run", copied)
+    assert said.code == 0 and kept(said) == len(STAGES), said.all
+    assert manifest(copied)["stages"] == ours, "known by this version's key from now on"
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------------

@@ -134,6 +134,15 @@ def test_a_judge_that_thinks_longer_is_still_the_model_that_generates(
         settings_of(bench, study, tmp_path / "run", *alone)
 
 
+def test_no_training_depends_on_what_changes_no_weight(bench: Bench, tmp_path: Path) -> None:
+    study = bench.study(tmp_path, methods="methods: [sft-preferred, merge-slerp]")
+    before = settings_of(bench, study, tmp_path / "run", dry_run=True)
+    longer = settings_of(bench, study, tmp_path / "run", "evaluation.max_new_tokens=9", dry_run=True)
+    assert {name.split(":")[0] for name in changed(before, longer)} == {"complete", "results"}
+    checked = settings_of(bench, study, tmp_path / "run", "training.dev_checks=2", dry_run=True)
+    assert changed(before, checked) - {"results"} == {"train:sft-preferred"}, "parts of a merge answer no dev prompts"
+
+
 def test_sft_and_instruction_tuning_do_not_depend_on_what_only_dpo_uses() -> None:
     base, other = parse(""), parse("training: {beta: 0.5, dpo_loss: length-normalised, nll_weight: 1}\n")
     for method in ("ift", "sft-preferred", "sft-random"):

@@ -195,6 +195,12 @@ def stage_key(stage: Stage, run: RunFolder) -> str:
     return content_id(STAGE_VERSION, stage.name, stage.settings, inputs)
 
 
+def is_done(stage: Stage, run: RunFolder) -> bool:
+    """Whether a stage is done under its key, or under the one that an earlier version gave it (inputs must be done)."""
+    known = [stage] if stage.earlier is None else [stage, replace(stage, settings=stage.earlier)]
+    return any(run.done(stage.name, stage_key(one, run)) for one in known)
+
+
 def forget_failures(layout: Plan) -> list[str]:
     """Forget the stages whose calls partly failed, so that running asks for what is missing again; answers are kept.
 
@@ -232,7 +238,7 @@ def pending(layout: Plan) -> list[Stage]:
     for stage in layout.stages:
         ready = not names.intersection(stage.inputs)
         run = layout.run
-        if not ready or run.damaged(stage.name) or not run.done(stage.name, stage_key(stage, run)):
+        if not ready or run.damaged(stage.name) or not is_done(stage, run):
             todo.append(stage)
             names.add(stage.name)
     return todo
@@ -261,9 +267,10 @@ def execute(layout: Plan, reporter: Reporter, *, retry_failed: bool = False) -> 
                 outcome.set_aside.append(name)
                 reporter.say(f"{run.path / name} was changed or damaged: set aside as {aside.name}, made again")
             key = stage_key(stage, run)
-            done = run.done(stage.name, key)
+            done = is_done(stage, run)
             reporter.stage(number, len(layout.stages), stage.title, done)
             if done:
+                run.manifest["stages"][stage.name]["key"] = key  # from now on this version's
                 outcome.skipped.append(stage.name)
                 continue
             run.begin(stage.name, key)

@@ -7,7 +7,7 @@ from typing import Any
 
 from alignprism.report import charts
 from alignprism.report.construction_parts import construction
-from alignprism.report.parts import Folded, Pair, Part, Section, drawing
+from alignprism.report.parts import Folded, Pair, Part, Remark, Section, drawing
 from alignprism.report.results import Results
 from alignprism.report.tables import from_records
 
@@ -63,6 +63,7 @@ def training(results: Results) -> Section | None:
                 dev,
             )
         )
+        parts += _dev_lengths(results)
     drawn = []
     for key, title, description, share in _CURVES:
         if series := _series(results.part("curves"), key):
@@ -83,6 +84,19 @@ def training(results: Results) -> Section | None:
         )
     lead = "How the models were made. Nothing here is evidence about test prompts."
     return Section("training", "Training", lead, tuple(parts)) if parts else None
+
+
+def _dev_lengths(results: Results) -> list[Part]:
+    """Say where checkpoints answered under another limit of length than the test: a change of it trains nothing again."""
+    limit = (results.part("study").get("evaluation") or {}).get("max_new_tokens")
+    other = [
+        f"{name} at most {' or '.join(map(str, end['dev_max_new_tokens']))}"
+        for name, end in results.part("training").items()
+        if end and set(end.get("dev_max_new_tokens") or ()) - {limit}
+    ]
+    if not other:
+        return []
+    return [Remark(f"Tokens of an answer on dev: {'; '.join(other)}; on the test prompts at most {limit}.")]
 
 
 def _endings(trainings: Mapping[str, Any]) -> list[Part]:

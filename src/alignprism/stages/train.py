@@ -224,7 +224,10 @@ def _fit(
         **_inherited(card, [start]),
     }
     files = _publish(context, cell, start, result, work, tokenizer, card)
+    lengths: list[int] = []
     if evaluate is not None:
+        # The limits on the answers' length that were in force: evaluation.max_new_tokens may be another one later.
+        lengths = sorted({int(row["max_new_tokens"]) for row in read_lines(work / EVALUATIONS_FILE)})
         # Sorted, since the step whose weights are kept is evaluated last.
         steps = sorted(int(row["step"]) for row in read_lines(work / EVALUATIONS_FILE))
         rows = [row for step in steps for row in read_rows(_dev_file(work, step), Completion)]
@@ -236,7 +239,7 @@ def _fit(
         "first_loss": result.first_loss,
         "last_loss": result.last_loss,
         "result": {k: v for k, v in asdict(result).items() if k not in ("identity", "seconds", "adapter", "model")}
-        | {"safety_share": learned["safety_share"]},
+        | {"safety_share": learned["safety_share"], "dev_max_new_tokens": lengths},
         "card": card,
     }
     return [*files, write_json(context.run.stage_folder(stage) / "summary.json", summary)]
@@ -278,7 +281,7 @@ def _dev_completions(
         decoding = Decoding(max_new_tokens=evaluation.max_new_tokens, batch_size=evaluation.batch_size)
         rows = completions_of(loaded, dev, decoding, advance)
         write_rows(_dev_file(work, step), rows, Completion)
-        return {"completions": float(len(rows))}
+        return {"completions": float(len(rows)), "max_new_tokens": float(evaluation.max_new_tokens)}
 
     return evaluate
 
