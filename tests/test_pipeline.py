@@ -27,7 +27,9 @@ from alignprism.progress import ConsoleReporter
 from alignprism.rows import Completion, Figure, Pair, Verdict, file_digest, read_rows
 from alignprism.run_folder import RunFolderError
 from alignprism.samples import write_run_samples
-from alignprism.study import load
+from alignprism.stages.context import cells_of
+from alignprism.stages.train import tracked_as
+from alignprism.study import load, parse
 from alignprism.training.curve import CurveRow
 from alignprism.training.step import run_step
 
@@ -266,6 +268,35 @@ def test_a_training_that_an_earlier_version_finished_is_done(copied: Path, bench
     said = bench.call("run", study, "--run", copied)
     assert said.code == 0 and kept(said) == len(STAGES), said.all
     assert manifest(copied)["stages"] == ours, "known by this version's key from now on"
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_any_work(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accelerate.tracking._available_trackers", [])
+    options = ("--run", tmp_path / "run", "--set", "training.trackers=[mlflow]")
+    said = bench.call("run", bench.study(tmp_path), *options)
+    assert said.code == 2 and "training.trackers: mlflow" in said.err and "pip install mlflow" in said.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_trackers_get_a_name_that_tells_trainings_apart(
+    copied: Path, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def note(_: object, project: str, config: object, init_kwargs: dict[str, dict[str, str]]) -> None:
+        started.append(init_kwargs["wandb"]["name"])
+
+    # What is sent to a tracker, without its package: none need be installed here.
+    monkeypatch.setattr("accelerate.tracking._available_trackers", ["tensorboard"])
+    monkeypatch.setattr("accelerate.Accelerator.init_trackers", note)
+    more = ("--set", "training.trackers=[tensorboard]", "--set", "training.seeds=[5]")
+    said = bench.call("run", bench.study(tmp_path), "--run", copied, *more)
+    assert said.code == 0, said.all
+    assert started == ["tiny-sft-preferred-seed5", "tiny-dpo-sft-seed5"]
+    several = parse("name: a\ntraining: {seeds: [0, 1]}\n")
+    assert tracked_as(several, cells_of(several)[0].name, 0) == "a-sft-preferred-seed0"
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------------

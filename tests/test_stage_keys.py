@@ -150,6 +150,16 @@ def test_sft_and_instruction_tuning_do_not_depend_on_what_only_dpo_uses() -> Non
     assert train_config(other, "dpo-sft", 0).beta == 0.5 and train_config(other, "dpo-ift", 0).nll_weight == 1
 
 
+def test_rows_that_are_not_shared_are_another_dpo_training_and_the_default_is_what_it_was() -> None:
+    base, apart = parse(""), parse("training: {prefix_sharing: false}\n")
+    assert (
+        "prefix_sharing" not in training_settings(base, "dpo-sft") and train_config(base, "dpo-sft", 0).prefix_sharing
+    )
+    assert training_settings(apart, "dpo-sft")["prefix_sharing"] is False
+    assert not train_config(apart, "dpo-sft", 0).prefix_sharing
+    assert training_settings(apart, "sft-preferred") == training_settings(base, "sft-preferred")
+
+
 def test_another_precision_is_another_training_and_the_default_is_what_it_was() -> None:
     base, exact = parse(""), parse("training: {precision: float32}\n")
     for method in ("ift", "sft-preferred", "dpo-sft"):

@@ -81,6 +81,7 @@ def test_an_empty_study_is_all_defaults() -> None:
             "judges.evaluation.members.1.modell",
             "format, threshold",
         ),
+        ("training:\n  lora_rank: 4\n  patience: 2\n", 3, "training.patience", "training.held_out_share"),
         ("judges:\n  pairwise: gpt\n", 2, "judges.pairwise", "dictionary"),
         ("evaluation:\n  samples: 3\n", 2, "evaluation.samples", "temperature"),
         ("evaluation:\n  translation:\n    sentence: 3\n", 3, "evaluation.translation.sentence", "sentences"),

@@ -33,6 +33,7 @@ from alignprism.run_folder import RunFolder, locked, now, open_run, read_manifes
 from alignprism.study import Study, StudyError, dump, load
 from alignprism.study.families import members
 from alignprism.study.remote import all_models, check_remote, judge_models, writing_models
+from alignprism.training.trackers import refuse_missing
 
 STAGE_VERSION = 4
 """Raised when a stage's code changes its result for the same inputs."""
@@ -86,6 +87,7 @@ def plan(
     StudyError, RowError, ModelError, RunFolderError, Failure
         each says what is wrong and where; nothing has been computed then.
     """
+    refuse_missing(study.training.trackers, "training.trackers:")
     if not dry_run:
         check_remote(study)
     prompts, _ = stages.study_prompts(study)

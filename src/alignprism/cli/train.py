@@ -15,6 +15,7 @@ from alignprism.cli.console import cache_folder, console, exit_codes, quiet_libr
 from alignprism.errors import InputError
 from alignprism.progress import ConsoleReporter
 from alignprism.training.config import TrainConfig, TrainingError
+from alignprism.training.trackers import TRACKERS, refuse_missing
 
 app = typer.Typer(
     help="Training on a file in TRL's formats: a start model, a file, a folder; no study, no judge.",
@@ -25,7 +26,6 @@ LESS_MEMORY = (
     "A lower --micro-batch-tokens and --gradient-checkpointing take less and change no result: add them to the same command. "
     "A lower --max-tokens takes less too, but leaves rows out and is another training."
 )
-TRACKERS = ("tensorboard", "trackio", "mlflow", "wandb")
 _COLUMNS = (
     "language",
     "rows",
@@ -167,7 +167,7 @@ def sft(
         if side not in ("chosen", "random"):
             raise InputError(f"--side {side}: accepted: chosen, random")
         method = "sft-random" if side == "random" else "sft-preferred"
-        config = _config(settings, method=method, trackers=_trackers(tracker or []))
+        config = _config(settings, method=method, trackers=refuse_missing(tracker or [], "--tracker"))
         _train(file, model, adapter, out, config, over_limit, None, dry_run)
 
 
@@ -217,7 +217,7 @@ def dpo(
             loss=loss,
             nll_weight=nll_weight,
             prefix_sharing=prefix_sharing,
-            trackers=_trackers(tracker or []),
+            trackers=refuse_missing(tracker or [], "--tracker"),
         )
         _train(file, model, adapter, out, config, over_limit, reference_store, dry_run)
 
@@ -227,22 +227,6 @@ def _config(settings: Mapping[str, Any], **more: Any) -> TrainConfig:
         return TrainConfig(**settings, **more)
     except TrainingError as error:  # here a setting is what somebody typed
         raise InputError(str(error)) from error
-
-
-def _trackers(names: list[str]) -> tuple[str, ...]:
-    """Refuse what accelerate would leave out without a word: a tracker whose package is not there."""
-    if not names:
-        return ()
-    unknown = [name for name in names if name not in TRACKERS]
-    if unknown:
-        raise InputError(f"--tracker {unknown[0]}: accepted: {', '.join(TRACKERS)}")
-    from accelerate.tracking import get_available_trackers
-
-    available = {str(tracker) for tracker in get_available_trackers()}
-    missing = [name for name in names if name not in available]
-    if missing:
-        raise InputError(f"--tracker {missing[0]}: the package {missing[0]} is not installed; pip install {missing[0]}")
-    return tuple(dict.fromkeys(names))
 
 
 def _train(

@@ -194,6 +194,7 @@ def training_settings(study: Study, method: str) -> dict[str, Any]:
     own |= training.model_dump(include={"precision"}, exclude_defaults=True)
     if kind == "dpo":
         own |= training.model_dump(include={"beta", "dpo_loss", "nll_weight"})
+        own |= training.model_dump(include={"prefix_sharing"}, exclude_defaults=True)
     if method != "ift":
         own |= training.model_dump(include={"dev_checks", "held_out_share", "patience"})
     return shared | own

@@ -142,9 +142,14 @@ def train_config(study: Study, method: str, seed: int) -> TrainConfig:
     kind = "ift" if method == "ift" else method.split("-")[0]
     training = study.training
     # What only DPO uses is left at its default for the others, so that they do not depend on it.
-    of_pairs: dict[str, Any] = (
-        {"beta": training.beta, "loss": training.dpo_loss, "nll_weight": training.nll_weight} if kind == "dpo" else {}
-    )
+    of_pairs: dict[str, Any] = {}
+    if kind == "dpo":
+        of_pairs = {
+            "beta": training.beta,
+            "loss": training.dpo_loss,
+            "nll_weight": training.nll_weight,
+            "prefix_sharing": training.prefix_sharing,
+        }
     return TrainConfig(
         method=_loop_method(method),
         learning_rate=getattr(training, f"{kind}_learning_rate"),
@@ -163,6 +168,12 @@ def train_config(study: Study, method: str, seed: int) -> TrainConfig:
         precision=training.precision,
         **of_pairs,
     )
+
+
+def tracked_as(study: Study, cell: str, seed: int) -> str:
+    """What trackers call a training of a study: study, cell and seed."""
+    ending = f"-seed{seed}"
+    return f"{study.name}-{cell}" if cell.endswith(ending) else f"{study.name}-{cell}{ending}"
 
 
 def with_dev_checks(config: TrainConfig, checks: int, rows: int, *, from_start: bool) -> TrainConfig:
@@ -212,7 +223,19 @@ def _fit(
         advance(progress.done, progress.total)
 
     evaluate = _dev_completions(context, cell, tokenizer, dev, work) if config.evaluate_steps else None
-    result = train(config, examples, weights, tokenizer, work, reference, evaluate, report, start_digest=start.digest)
+    name = tracked_as(context.study, cell, config.seed)
+    result = train(
+        config,
+        examples,
+        weights,
+        tokenizer,
+        work,
+        reference,
+        evaluate,
+        report,
+        start_digest=start.digest,
+        run_name=name,
+    )
     del weights
     gc.collect()
     learned = _learned(trained, held_out)

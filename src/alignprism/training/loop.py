@@ -106,13 +106,15 @@ def train(
     report: Callable[[Progress], None] | None = None,
     *,
     start_digest: str = "",
+    run_name: str = "",
     shard: Callable[[Scorer], None] | None = None,
 ) -> TrainResult:
     """Train `model` on `examples` and leave the adapter (or the full model), the curve and ``training.json`` in `out`.
 
     `model` holds the start weights (adapters merged) and is changed in place. DPO needs a `reference` that was computed
     for these examples; it must be the start model, or the first loss is not ln 2 and the run stops. ``start_digest``
-    names the start weights, so that a checkpoint of another start is refused. ``evaluate(step, model)`` is called at
+    names the start weights, so that a checkpoint of another start is refused. ``run_name`` is what trackers call the run
+    (default: as the folder). ``evaluate(step, model)`` is called at
     ``config.evaluate_steps``, and with held-out rows at the step that is kept; what it returned is kept in ``evaluations.jsonl`` and not asked for again. ``shard``
     distributes the scorer's parameters itself (torch's ``fully_shard``), where accelerate is not to do it.
 
@@ -144,7 +146,7 @@ def train(
         keep(at)
         copy_checkpoint(accelerator, out / CHECKPOINT_FILE, out / BEST_FILE)
 
-    _start_trackers(accelerator, config, out)
+    _start_trackers(accelerator, config, run_name or out.resolve().name)
     steps_to_evaluate = {min(s, plan.steps) if s >= 0 else plan.steps + 1 + s for s in config.evaluate_steps}
     while True:
         if evaluate is not None and step in steps_to_evaluate:
@@ -271,11 +273,10 @@ def _evaluate(accelerator: Accelerator, out: Path, step: int, scorer: nn.Module,
     accelerator.wait_for_everyone()
 
 
-def _start_trackers(accelerator: Accelerator, config: TrainConfig, out: Path) -> None:
-    """A run of the project ``alignprism`` under the name of its folder; tensorboard's lies in that folder."""
+def _start_trackers(accelerator: Accelerator, config: TrainConfig, name: str) -> None:
+    """A run of the project ``alignprism``; tensorboard's has no name but lies in the run's folder."""
     if config.trackers:
         plain = {k: v for k, v in asdict(config).items() if isinstance(v, int | float | str | bool)}
-        name = out.resolve().name
         named = {"wandb": {"name": name}, "trackio": {"name": name}, "mlflow": {"run_name": name}}
         accelerator.init_trackers("alignprism", config=plain, init_kwargs=named)
 
