@@ -286,6 +286,8 @@ class Training(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Training:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: a seed is listed twice, and would be the same model twice")
         if self.patience and not self.held_out_share:
             raise ValueError(
                 "patience: it counts scores of held-out pairs; set training.held_out_share above 0 as well"
