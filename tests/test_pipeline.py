@@ -30,7 +30,7 @@ from alignprism.samples import write_run_samples
 from alignprism.stages.context import cells_of
 from alignprism.stages.train import tracked_as
 from alignprism.study import load, parse
-from alignprism.training.curve import CurveRow
+from alignprism.training.curve import CurveRow, read_curve
 from alignprism.training.step import run_step
 
 STAGES = [
@@ -377,6 +377,9 @@ def test_a_study_that_ran_out_of_memory_goes_on_with_less(
     said = bench.call("run", study, "--run", copied, *again, *less)
     assert said.code == 0, said.all
     assert [row["step"] for row in results(copied)["curves"]["sft-preferred"]] == [1, 2, 3, 4, 5, 6]
+    spent = sum(row.seconds for row in read_curve(copied / "stages" / "train-sft-preferred" / "work"))
+    timing = manifest(copied)["timing"]["train:sft-preferred"]
+    assert timing["training_seconds"] == pytest.approx(spent, abs=0.01), "of the steps before the stop too"
 
 
 @pytest.mark.slow

@@ -283,7 +283,7 @@ def execute(layout: Plan, reporter: Reporter, *, retry_failed: bool = False) -> 
                 reporter.say(f"      {watched.tally}")
             # One save for both: a kill between them would lose an evaluation from the count.
             _note(layout, stage.name)
-            run.record(stage.name, key, outputs, time.monotonic() - started)
+            run.record(stage.name, key, outputs, time.monotonic() - started, watched.timing)
             outcome.ran.append(stage.name)
         del run.manifest["unfinished"]
         run.save()
@@ -293,7 +293,9 @@ def execute(layout: Plan, reporter: Reporter, *, retry_failed: bool = False) -> 
 def _watched(context: stages.Context, reporter: Reporter) -> stages.Context:
     """The context of one stage: its bars show what its endpoints did besides answering (failures, retries, cost)."""
     tally = Tally()
-    return replace(context, tally=tally, progress=lambda title, total: reporter.progress(title, total, lambda: tally))
+    return replace(
+        context, tally=tally, timing={}, progress=lambda title, total: reporter.progress(title, total, lambda: tally)
+    )
 
 
 def _freeze(layout: Plan) -> None:

@@ -238,6 +238,7 @@ def _fit(
     )
     del weights
     gc.collect()
+    context.timing["training_seconds"] = result.seconds
     learned = _learned(trained, held_out)
     card |= {
         **({"rows": len(trained)} if card["method"] == "ift" else learned),
