@@ -153,6 +153,9 @@ def _shipped_study(size: str) -> str:
 
 def _run(study: Study, folder: Path, dry_run: bool, fail_if: list[str] | None, retry_failed: bool = False) -> None:
     quiet_libraries()
+    from alignprism.processes import refuse_several
+
+    refuse_several("a study")
     from alignprism import pipeline
 
     conditions = [parse_condition(text) for text in fail_if or []]
