@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,27 @@ def test_a_bad_study_is_one_line_that_names_file_line_and_key(
     for part in parts:
         assert part in said.err, part
     assert not (tmp_path / "run").exists()
+
+
+def test_a_launched_study_is_refused_before_any_work(bench: Bench, tmp_path: Path) -> None:
+    launch = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "alignprism", "run")
+    command = [sys.executable, "-m", *map(str, (*launch, bench.study(tmp_path)))]
+    ended = subprocess.run(command, env=bench.environment(), cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert ended.returncode != 0 and not (tmp_path / "runs").exists()
+    assert "2 processes were launched" in ended.stderr and "working in this folder" not in ended.stderr
+
+
+def test_a_study_runs_in_one_process(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, run = bench.study(tmp_path), tmp_path / "run"
+    for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"):
+        with monkeypatch.context() as launched:
+            launched.setenv(name, "2")
+            said = bench.call("run", study, "--run", run)
+        assert said.code == 2 and "a study runs in one process" in said.err and "alignprism train" in said.err
+    assert not run.exists()
+    with monkeypatch.context() as launched:
+        launched.setenv("WORLD_SIZE", "1")
+        assert bench.call("run", study, "--run", run, "--dry-run").code == 0
 
 
 def test_a_study_that_is_not_there_says_how_to_get_one(bench: Bench, tmp_path: Path) -> None:

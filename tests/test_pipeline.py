@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import stat
@@ -11,18 +12,26 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
+from rich.console import Console
 from tiny_model import Bench, Said, copy_of, fragments, manifest, results, texts_of
 
 from alignprism.cli.console import console
 from alignprism.judging.head import Head, head_bytes
-from alignprism.pipeline import refresh
+from alignprism.pipeline import plan, refresh, stage_key
 from alignprism.progress import ConsoleReporter
-from alignprism.rows import Completion, Figure, Verdict, file_digest, read_rows
+from alignprism.rows import Completion, Figure, Pair, Verdict, file_digest, read_rows
 from alignprism.run_folder import RunFolderError
 from alignprism.samples import write_run_samples
+from alignprism.stages.context import cells_of
+from alignprism.stages.train import tracked_as
+from alignprism.study import load, parse
+from alignprism.training.curve import CurveRow, read_curve
+from alignprism.training.step import run_step
 
 STAGES = [
     "prompts",
@@ -112,6 +121,7 @@ def test_dpo_starts_at_ln_2_from_a_named_reference(finished: tuple[Path, Said]) 
     assert summary["first_loss"] == pytest.approx(0.693147, abs=1e-3)
     card, models = summary["card"], manifest(run)["models"]
     assert card["reference"] == {"name": "sft-preferred", "digest": models["sft-preferred"]["digest"]}
+    assert card["precision"] == "float32"
 
 
 def test_checkpoints_are_judged_after_training_from_their_kept_answers(finished: tuple[Path, Said]) -> None:
@@ -212,6 +222,83 @@ def test_training_seeds_make_cells_and_pooled_figures(copied: Path, bench: Bench
     assert "dpo-sft-seed1" in singles
 
 
+def test_held_out_pairs_are_counted_and_the_kept_step_is_checked_on_dev(
+    copied: Path, bench: Bench, tmp_path: Path
+) -> None:
+    changes = ("training.held_out_share=0.5", "training.sft_epochs=6", "training.dev_checks=2", "training.seeds=[3]")
+    options = [part for change in changes for part in ("--set", change)]
+    said = bench.call("run", bench.study(tmp_path, methods="methods: [sft-preferred]"), "--run", copied, *options)
+    assert said.code == 0, said.all
+    summary = json.loads((copied / "stages" / "train-sft-preferred" / "summary.json").read_text(encoding="utf-8"))
+    result, card = summary["result"], summary["card"]
+    assert (result["rows"], result["held_out_rows"]) == (card["pairs"], card["held_out_pairs"])
+    assert card["pairs"] + card["held_out_pairs"] == 4 and 0 < card["pairs"] < 4
+    pairs = read_rows(copied / "stages" / "pairs" / "pairs.parquet", Pair)
+    assert sum(pair.kind == "safety" for pair in pairs) == 1
+    assert card["safety_share"] in (0, 1 / card["pairs"]) and card["mixture"] == 0.25
+    assert result["planned_steps"] == 6 * math.ceil(card["pairs"] / 2)
+    dev = [row["step"] for row in results(copied)["dev"]["sft-preferred"]]
+    wanted = {0, result["planned_steps"] // 2, result["planned_steps"], result["kept_step"]}
+    assert dev == sorted(wanted), "spread over the steps that are taken, and the weights that are the result"
+    page = (copied / "report.html").read_text(encoding="utf-8")
+    assert f"sft-preferred learned {card['pairs']} and scored {card['held_out_pairs']}" in page
+
+
+def test_longer_test_answers_train_nothing_again_and_the_page_says_what_dev_answers_were(
+    copied: Path, bench: Bench, tmp_path: Path
+) -> None:
+    said = bench.call("run", bench.study(tmp_path), "--run", copied, "--set", "evaluation.max_new_tokens=7")
+    assert said.code == 0, said.all
+    assert not [title for title in remade(said) if title.startswith("Training")]
+    page = (copied / "report.html").read_text(encoding="utf-8")
+    assert "sft-preferred at most 6; dpo-sft at most 6; on the test prompts at most 7" in page
+    assert results(copied)["training"]["dpo-sft"]["dev_max_new_tokens"] == [6]
+
+
+def test_a_training_that_an_earlier_version_finished_is_done(copied: Path, bench: Bench, tmp_path: Path) -> None:
+    study = bench.study(tmp_path)
+    layout = plan(load(study), copied, bench.cache, ConsoleReporter(Console(quiet=True)))
+    ours = dict(layout.run.manifest["stages"])
+    for stage in layout.stages:
+        if stage.earlier is not None:
+            earlier = stage_key(replace(stage, settings=stage.earlier), layout.run)
+            layout.run.manifest["stages"][stage.name] = ours[stage.name] | {"key": earlier}
+    assert ours != layout.run.manifest["stages"]
+    layout.run.save()
+    said = bench.call("run", study, "--run", copied)
+    assert said.code == 0 and kept(said) == len(STAGES), said.all
+    assert manifest(copied)["stages"] == ours, "known by this version's key from now on"
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_any_work(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accelerate.tracking._available_trackers", [])
+    options = ("--run", tmp_path / "run", "--set", "training.trackers=[mlflow]")
+    said = bench.call("run", bench.study(tmp_path), *options)
+    assert said.code == 2 and "training.trackers: mlflow" in said.err and "pip install mlflow" in said.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_trackers_get_a_name_that_tells_trainings_apart(
+    copied: Path, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def note(_: object, project: str, config: object, init_kwargs: dict[str, dict[str, str]]) -> None:
+        started.append(init_kwargs["wandb"]["name"])
+
+    # What is sent to a tracker, without its package: none need be installed here.
+    monkeypatch.setattr("accelerate.tracking._available_trackers", ["tensorboard"])
+    monkeypatch.setattr("accelerate.Accelerator.init_trackers", note)
+    more = ("--set", "training.trackers=[tensorboard]", "--set", "training.seeds=[5]")
+    said = bench.call("run", bench.study(tmp_path), "--run", copied, *more)
+    assert said.code == 0, said.all
+    assert started == ["tiny-sft-preferred-seed5", "tiny-dpo-sft-seed5"]
+    several = parse("name: a\ntraining: {seeds: [0, 1]}\n")
+    assert tracked_as(several, cells_of(several)[0].name, 0) == "a-sft-preferred-seed0"
+
+
 # --- interrupted ------------------------------------------------------------------------------------------------------
 
 
@@ -268,6 +355,31 @@ def test_ctrl_c_keeps_what_was_finished_and_says_how_to_go_on(
     for name, digest in found["stages"]["pairs"]["outputs"].items():
         assert file_digest(run / name) == digest
     assert bench.call("run", study, "--run", run, "--dry-run", *again).code == 0
+
+
+def test_a_study_that_ran_out_of_memory_goes_on_with_less(
+    copied: Path, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, again = bench.study(tmp_path), ("--set", "training.sft_epochs=3")
+    steps: list[int] = []
+
+    def full(*arguments: Any) -> CurveRow:
+        steps.append(arguments[2])
+        if len(steps) == 4:
+            raise torch.OutOfMemoryError("no room")
+        return run_step(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("alignprism.training.loop.run_step", full)
+        said = bench.call("run", study, "--run", copied, *again)
+    assert said.code == 1 and "training.micro_batch_tokens" in said.err and "--micro-batch-tokens" not in said.err
+    less = ("--set", "training.micro_batch_tokens=300", "--set", "training.gradient_checkpointing=true")
+    said = bench.call("run", study, "--run", copied, *again, *less)
+    assert said.code == 0, said.all
+    assert [row["step"] for row in results(copied)["curves"]["sft-preferred"]] == [1, 2, 3, 4, 5, 6]
+    spent = sum(row.seconds for row in read_curve(copied / "stages" / "train-sft-preferred" / "work"))
+    timing = manifest(copied)["timing"]["train:sft-preferred"]
+    assert timing["training_seconds"] == pytest.approx(spent, abs=0.01), "of the steps before the stop too"
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from alignprism.progress import ConsoleReporter
 from alignprism.prompts.read import read_sample
 from alignprism.rows import Prompt
 from alignprism.stages import training_settings
+from alignprism.stages.train import train_config
 from alignprism.study import StudyError, load, parse
 
 sys.path.insert(0, str(Path(__file__).parent / "judging"))
@@ -131,6 +132,32 @@ def test_a_judge_that_thinks_longer_is_still_the_model_that_generates(
     alone = ["allow_shared_judge=false", f"judges.preference={judge}"]
     with pytest.raises(StudyError, match="one and the same model is a generator and the preference judge"):
         settings_of(bench, study, tmp_path / "run", *alone)
+
+
+def test_no_training_depends_on_what_changes_no_weight(bench: Bench, tmp_path: Path) -> None:
+    study = bench.study(tmp_path, methods="methods: [sft-preferred, merge-slerp]")
+    before = settings_of(bench, study, tmp_path / "run", dry_run=True)
+    longer = settings_of(bench, study, tmp_path / "run", "evaluation.max_new_tokens=9", dry_run=True)
+    assert {name.split(":")[0] for name in changed(before, longer)} == {"complete", "results"}
+    checked = settings_of(bench, study, tmp_path / "run", "training.dev_checks=2", dry_run=True)
+    assert changed(before, checked) - {"results"} == {"train:sft-preferred"}, "parts of a merge answer no dev prompts"
+
+
+def test_sft_and_instruction_tuning_do_not_depend_on_what_only_dpo_uses() -> None:
+    base, other = parse(""), parse("training: {beta: 0.5, dpo_loss: length-normalised, nll_weight: 1}\n")
+    for method in ("ift", "sft-preferred", "sft-random"):
+        assert train_config(base, method, 0) == train_config(other, method, 0)
+    assert train_config(other, "dpo-sft", 0).beta == 0.5 and train_config(other, "dpo-ift", 0).nll_weight == 1
+
+
+def test_rows_that_are_not_shared_are_another_dpo_training_and_the_default_is_what_it_was() -> None:
+    base, apart = parse(""), parse("training: {prefix_sharing: false}\n")
+    assert (
+        "prefix_sharing" not in training_settings(base, "dpo-sft") and train_config(base, "dpo-sft", 0).prefix_sharing
+    )
+    assert training_settings(apart, "dpo-sft")["prefix_sharing"] is False
+    assert not train_config(apart, "dpo-sft", 0).prefix_sharing
+    assert training_settings(apart, "sft-preferred") == training_settings(base, "sft-preferred")
 
 
 def test_another_precision_is_another_training_and_the_default_is_what_it_was() -> None:

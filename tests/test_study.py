@@ -81,6 +81,8 @@ def test_an_empty_study_is_all_defaults() -> None:
             "judges.evaluation.members.1.modell",
             "format, threshold",
         ),
+        ("training:\n  lora_rank: 4\n  seeds: [0, 1, 0]\n", 3, "training.seeds", "twice"),
+        ("training:\n  lora_rank: 4\n  patience: 2\n", 3, "training.patience", "training.held_out_share"),
         ("judges:\n  pairwise: gpt\n", 2, "judges.pairwise", "dictionary"),
         ("evaluation:\n  samples: 3\n", 2, "evaluation.samples", "temperature"),
         ("evaluation:\n  translation:\n    sentence: 3\n", 3, "evaluation.translation.sentence", "sentences"),
@@ -250,7 +252,7 @@ SOURCES = st.one_of(
     sources=st.lists(SOURCES, min_size=3, max_size=3),
     mixture=st.floats(0, 1),
     rate=st.floats(1e-12, 1.0),
-    seeds=st.lists(st.integers(0, 10**9), min_size=1, max_size=3),
+    seeds=st.lists(st.integers(0, 10**9), min_size=1, max_size=3, unique=True),
     test=st.lists(st.sampled_from(["en", "hi", "ar", "sr", "tl", "fil", "sw"]), min_size=1, max_size=1),
 )
 def test_any_study_written_out_reads_back_equal(

@@ -106,6 +106,7 @@ def test_dpo_leaves_an_adapter_a_curve_and_a_card(trained: tuple[Path, Said], be
     assert card["research_only"] is False
     result = card["result"]
     assert (result["steps"], result["kept_step"], result["folder"]) == (6, 6, "adapter")
+    assert result["precision"] == "float32"
     assert isinstance(result["displacement"], float) and result["unshared"] is None
     counts = {
         row["language"]: [row[name] for name in ("rows", "kept", "over_limit", "empty", "identical")]
@@ -242,6 +243,25 @@ def test_a_tracker_is_no_part_of_what_a_training_is(
     options = ("--model", bench.model, "--out", taught, *SETTINGS, "--tracker", "tensorboard")
     said = bench.call("train", "sft", pairs, *options)
     assert said.code == 0 and "everything was done before" in said.out
+
+
+def test_memory_settings_are_no_part_of_what_a_training_is(
+    trained: tuple[Path, Said], pairs: Path, bench: Bench
+) -> None:
+    less = ("--micro-batch-tokens", "64", "--gradient-checkpointing")
+    said = bench.call("train", "dpo", pairs, "--model", bench.model, "--out", trained[0], *SETTINGS, *less)
+    assert said.code == 0 and "everything was done before" in said.out
+
+
+def test_out_of_memory_names_the_options_of_this_command(
+    pairs: Path, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr("alignprism.train_file.load", full)
+    said = bench.call("train", "sft", pairs, "--model", bench.model, "--out", tmp_path / "out", *SETTINGS)
+    assert said.code == 1 and "--micro-batch-tokens" in said.err and "training.micro" not in said.err
 
 
 # --- sft, and from sft to dpo ----------------------------------------------------------------------------------------

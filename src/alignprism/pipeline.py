@@ -33,6 +33,7 @@ from alignprism.run_folder import RunFolder, locked, now, open_run, read_manifes
 from alignprism.study import Study, StudyError, dump, load
 from alignprism.study.families import members
 from alignprism.study.remote import all_models, check_remote, judge_models, writing_models
+from alignprism.training.trackers import refuse_missing
 
 STAGE_VERSION = 4
 """Raised when a stage's code changes its result for the same inputs."""
@@ -86,6 +87,7 @@ def plan(
     StudyError, RowError, ModelError, RunFolderError, Failure
         each says what is wrong and where; nothing has been computed then.
     """
+    refuse_missing(study.training.trackers, "training.trackers:")
     if not dry_run:
         check_remote(study)
     prompts, _ = stages.study_prompts(study)
@@ -196,6 +198,12 @@ def stage_key(stage: Stage, run: RunFolder) -> str:
     return content_id(STAGE_VERSION, stage.name, stage.settings, inputs)
 
 
+def is_done(stage: Stage, run: RunFolder) -> bool:
+    """Whether a stage is done under its key, or under the one that an earlier version gave it (inputs must be done)."""
+    known = [stage] if stage.earlier is None else [stage, replace(stage, settings=stage.earlier)]
+    return any(run.done(stage.name, stage_key(one, run)) for one in known)
+
+
 def forget_failures(layout: Plan) -> list[str]:
     """Forget the stages whose calls partly failed, so that running asks for what is missing again; answers are kept.
 
@@ -233,7 +241,7 @@ def pending(layout: Plan) -> list[Stage]:
     for stage in layout.stages:
         ready = not names.intersection(stage.inputs)
         run = layout.run
-        if not ready or run.damaged(stage.name) or not run.done(stage.name, stage_key(stage, run)):
+        if not ready or run.damaged(stage.name) or not is_done(stage, run):
             todo.append(stage)
             names.add(stage.name)
     return todo
@@ -262,9 +270,10 @@ def execute(layout: Plan, reporter: Reporter, *, retry_failed: bool = False) -> 
                 outcome.set_aside.append(name)
                 reporter.say(f"{run.path / name} was changed or damaged: set aside as {aside.name}, made again")
             key = stage_key(stage, run)
-            done = run.done(stage.name, key)
+            done = is_done(stage, run)
             reporter.stage(number, len(layout.stages), stage.title, done)
             if done:
+                run.manifest["stages"][stage.name]["key"] = key  # from now on this version's
                 outcome.skipped.append(stage.name)
                 continue
             run.begin(stage.name, key)
@@ -275,7 +284,7 @@ def execute(layout: Plan, reporter: Reporter, *, retry_failed: bool = False) -> 
                 reporter.say(f"      {watched.tally}")
             # One save for both: a kill between them would lose an evaluation from the count.
             _note(layout, stage.name)
-            run.record(stage.name, key, outputs, time.monotonic() - started)
+            run.record(stage.name, key, outputs, time.monotonic() - started, watched.timing)
             outcome.ran.append(stage.name)
         del run.manifest["unfinished"]
         run.save()
@@ -285,7 +294,9 @@ def execute(layout: Plan, reporter: Reporter, *, retry_failed: bool = False) -> 
 def _watched(context: stages.Context, reporter: Reporter) -> stages.Context:
     """The context of one stage: its bars show what its endpoints did besides answering (failures, retries, cost)."""
     tally = Tally()
-    return replace(context, tally=tally, progress=lambda title, total: reporter.progress(title, total, lambda: tally))
+    return replace(
+        context, tally=tally, timing={}, progress=lambda title, total: reporter.progress(title, total, lambda: tally)
+    )
 
 
 def _freeze(layout: Plan) -> None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import get_int_from_env, parse_flag_from_env
+
+from alignprism.errors import InputError
+
+_WORLD_SIZES = ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"]
+"""Where accelerate reads how many processes there are: of torchrun and of MPI's launchers."""
 
 
 def processes() -> PartialState:
@@ -20,6 +25,22 @@ def processes() -> PartialState:
 def launched() -> bool:
     """Whether ``accelerate launch`` or ``torchrun`` started this process."""
     return "ACCELERATE_MIXED_PRECISION" in os.environ or "LOCAL_RANK" in os.environ
+
+
+def refuse_several(what: str) -> None:
+    """Stop where several processes were launched for `what`, which runs in one; every process finds the same by itself.
+
+    Raises
+    ------
+    InputError
+        there are several; the message says how to train in several.
+    """
+    count = get_int_from_env(_WORLD_SIZES, 1)
+    if count > 1:
+        raise InputError(
+            f"{count} processes were launched (accelerate launch, torchrun or MPI), but {what} runs in one process: start it "
+            "without a launcher. To train in several use `alignprism train` under accelerate launch (docs/training.md)"
+        )
 
 
 def in_force(state: PartialState) -> str:

@@ -22,6 +22,8 @@ def study_page() -> str:
         "# The study file\n\n"
         "Made from the code by `make docs`. `alignprism init` writes a file with every default; `--set key.subkey=value` "
         "overrides one value. Unknown keys are errors that name file, line and key.\n\n"
+        "A study runs in one process. What several processes are to train (`accelerate launch`, `torchrun`) is trained with "
+        "`alignprism train` ([training.md](training.md)) and then compared by `alignprism evaluate`.\n\n"
         f"| key | meaning |\n|---|---|\n{rows}\n\n## A judge as a mapping\n\n"
         "`judges.preference` and `judges.evaluation` take the name of a head, or a mapping with `kind` (head, rubric, guard, "
         "ensemble) and the keys below; `judges.pairwise` takes the keys of `pairwise`. A `model`, `translator` or member is "

@@ -94,12 +94,17 @@ class RunFolder:
             working[stage] = key
             self.save()
 
-    def record(self, stage: str, key: str, outputs: list[Path], seconds: float) -> None:
-        """Enter a finished stage: key, sha256 of each output, time."""
+    def record(
+        self, stage: str, key: str, outputs: list[Path], seconds: float, timing: Mapping[str, float] | None = None
+    ) -> None:
+        """Enter a finished stage: key, sha256 of each output, time.
+
+        `seconds` are those of the attempt that finished it; `timing` is what the stage itself knows of its attempts together.
+        """
         digests = {str(path.relative_to(self.path)): file_digest(path) for path in sorted(outputs)}
         self.manifest["stages"][stage] = {"key": key, "outputs": digests}
-        timing = self.manifest["timing"]
-        timing[stage] = {"seconds": round(seconds, 2), "finished": now()}
+        more = {name: round(value, 2) for name, value in (timing or {}).items()}
+        self.manifest["timing"][stage] = {"seconds": round(seconds, 2), **more, "finished": now()}
         self.save()
 
     def outputs_of(self, stage: str) -> Mapping[str, str]:

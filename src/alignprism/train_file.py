@@ -33,7 +33,7 @@ from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.curve import CURVE_FILE, HELD_OUT_FILE
 from alignprism.training.examples import Example, OverLimit, Text, TruncationReport, make_examples, sequences
 from alignprism.training.loop import LAST_FOLDER, RESULT_FILE, RUN_FILE, Progress, train
-from alignprism.training.plan import make_plan
+from alignprism.training.plan import binding_settings, make_plan
 from alignprism.training.precision import compute_dtype, weights_dtype
 from alignprism.training.preference_file import Bounds, read_bounds, read_texts
 from alignprism.training.reference import Reference, compute_reference, read_store, store_path
@@ -41,8 +41,6 @@ from alignprism.training.reference import Reference, compute_reference, read_sto
 STACKED = "-on-base"
 """Ends the name of a folder with the start's adapter and the trained one as one, for a start that is not a whole model."""
 
-# The card names the method; the others change no result.
-_FREE_SETTINGS = frozenset({"method", "checkpoint_every", "trackers", "displacement_alarm"})
 _OUTCOME = (
     "steps",
     "planned_steps",
@@ -55,6 +53,7 @@ _OUTCOME = (
     "unshared",
     "seconds",
     "warnings",
+    "precision",
 )
 """What the card takes from the training's result."""
 _STEPS = (CURVE_FILE, HELD_OUT_FILE, CHECKPOINT_FILE, RESULT_FILE)
@@ -344,7 +343,7 @@ def _different(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 def _identity(card: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal for two trainings to be the same one, by the names that a message shows."""
-    settings = {name: value for name, value in card["settings"].items() if name not in _FREE_SETTINGS}
+    settings = binding_settings(card["settings"], preference=card["method"] == "dpo")
     start = card["trained_from"]["digest"][:12]
     return {"method": card["method"], "start model": start, "rows of the file": card["rows_sha256"][:12], **settings}
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_models import random_examples, tiny_model, tiny_tokenizer
+from transformers import PreTrainedModel
 
 from alignprism.training.checkpoint import BEST_FILE, CHECKPOINT_FILE
 from alignprism.training.config import TrainConfig, TrainingError
@@ -69,6 +70,24 @@ def test_the_best_step_is_kept_and_patience_ends_the_run(tmp_path: Path, method:
     assert whole.kept_step == result.kept_step
     resumed = load_file(tmp_path / "again" / "adapter" / "adapter_model.safetensors")
     assert all(resumed[name].equal(kept[name]) for name in kept)
+
+
+def test_the_weights_that_are_kept_are_evaluated(tmp_path: Path) -> None:
+    """With patience the last check is never reached, and the best step lies between the checks."""
+    config = dataclasses.replace(CONFIG, epochs=20, patience=2, evaluate_steps=(1, -1))
+    asked: dict[int, dict[str, torch.Tensor]] = {}
+
+    def evaluate(step: int, model: PreTrainedModel) -> dict[str, float]:
+        asked[step] = {name: p.detach().clone() for name, p in model.named_parameters() if "lora_" in name}
+        return {}
+
+    model = tiny_model("llama")
+    reference = compute_reference("base", "d", model, EXAMPLES, tmp_path / "ref.jsonl")
+    result = train(config, EXAMPLES, model, tiny_tokenizer(), tmp_path / "run", reference, evaluate)
+    assert result.steps < result.planned_steps and set(asked) == {1, result.kept_step}
+    kept = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    found = {f"base_model.model.{name.replace('.default', '')}": p for name, p in asked[result.kept_step].items()}
+    assert found.keys() == kept.keys() and all(found[name].equal(kept[name]) for name in kept)
 
 
 def test_the_last_weights_are_kept_beside_the_best(tmp_path: Path) -> None:

@@ -141,6 +141,36 @@ def test_ctrl_c_before_the_first_checkpoint_loses_nothing_that_matters(tmp_path:
     assert [r.loss for r in read_curve(tmp_path / "run")] == [r.loss for r in read_curve(tmp_path / "whole")]
 
 
+def test_a_stopped_training_goes_on_with_other_memory_settings(tmp_path: Path) -> None:
+    """What one does after an out-of-memory error; only the rounding of sums changes."""
+    config = dataclasses.replace(DPO, method="sft-preferred", epochs=3, checkpoint_every=2)
+    _train(config, tmp_path / "whole")
+
+    def interrupt(progress: Progress) -> None:
+        if progress.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, EXAMPLES, tiny_model("llama"), tiny_tokenizer(), tmp_path / "run", report=interrupt)
+    less = dataclasses.replace(
+        config, micro_batch_tokens=40, gradient_checkpointing=True, head_bytes=2**14, head_keep_bytes=0, forward_cost=0
+    )
+    _train(less, tmp_path / "run")
+    losses = [[row.loss for row in read_curve(tmp_path / name)] for name in ("run", "whole")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_sft_does_not_depend_on_what_only_dpo_uses(tmp_path: Path) -> None:
+    config = dataclasses.replace(DPO, method="sft-preferred")
+    first = _train(config, tmp_path / "run")
+    other = dataclasses.replace(config, beta=0.5, loss="length-normalised", nll_weight=1.0, prefix_sharing=False)
+    assert _train(other, tmp_path / "run") == first
+    with pytest.raises(TrainingError, match=r'"beta": 0\.1.* there'):
+        dpo = _reference(tmp_path)
+        _train(DPO, tmp_path / "dpo", dpo)
+        _train(dataclasses.replace(DPO, beta=0.5), tmp_path / "dpo", dpo)
+
+
 def test_row_order_changes_nothing(tmp_path: Path) -> None:
     config = dataclasses.replace(DPO, method="sft-preferred")
     _train(config, tmp_path / "a")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +22,7 @@ from alignprism.training.curve import read_curve
 from alignprism.training.head import HeadForm, completion_log_probs
 from alignprism.training.loop import TrainResult, train
 from alignprism.training.losses import LN2
-from alignprism.training.precision import compute_dtype, pair_rounding, weights_dtype
+from alignprism.training.precision import compute_dtype, computed_in, pair_rounding, weights_dtype
 from alignprism.training.reference import compute_reference, read_store
 
 EXAMPLES = random_examples(12, longest=30)
@@ -134,3 +136,27 @@ def test_what_accelerate_is_told_holds_for_policy_and_reference(tmp_path: Path) 
     lines = (tmp_path / "ref.jsonl").read_text(encoding="utf-8").splitlines()
     assert all('"dtype": "float32 in bfloat16"' in line for line in lines) and lines
     assert read_curve(tmp_path / "run")[0].loss == pytest.approx(LN2, abs=0.05)
+
+
+def test_a_stopped_run_goes_on_in_the_precision_that_it_began_with(tmp_path: Path) -> None:
+    """Processes of their own: the first is told bf16 by accelerate and dies, the second is told nothing."""
+    script = str(Path(__file__).with_name("run_tiny.py"))
+
+    def ran(*arguments: str, told: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"ACCELERATE_MIXED_PRECISION": told, "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, script, str(tmp_path), "sft-preferred", "4", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+    assert ran("5", told="bf16").returncode == -signal.SIGKILL
+    without = ran(told="no")
+    assert without.returncode == 1
+    assert "precision: bfloat16 there, float32 here" in without.stderr
+    assert "mixed_precision" in without.stderr, "says what to do"
+    again = ran(told="bf16")
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "run" / "training.json").read_text("utf-8"))["precision"] == "bfloat16"
+
+
+def test_an_adapter_on_half_precision_weights_computes_in_their_type() -> None:
+    assert computed_in(torch.bfloat16, None) == "bfloat16" and computed_in(torch.float32, None) == "float32"
+    assert computed_in(torch.float32, torch.bfloat16) == "bfloat16"

@@ -33,9 +33,16 @@ def cache_folder() -> Path:
     return Path(os.environ.get("ALIGNPRISM_CACHE") or "~/.cache/alignprism").expanduser()
 
 
+LESS_MEMORY = "It takes less with a smaller batch size."
+"""What to do when a command that asks or judges runs out of memory."""
+
+
 @contextmanager
-def exit_codes() -> Iterator[None]:
-    """Turn errors that teach into one message and an exit code; anything else is a bug and keeps its traceback."""
+def exit_codes(less_memory: str = LESS_MEMORY) -> Iterator[None]:
+    """Turn errors that teach into one message and an exit code; anything else is a bug and keeps its traceback.
+
+    `less_memory` says which options of the command in use make it take less.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -47,11 +54,7 @@ def exit_codes() -> Iterator[None]:
             file = getattr(error, "filename", None) or "no file named"
             _stop(f"The disk is full ({file}). Make room. {GO_ON}", FAILED)
         if _out_of_memory(error):
-            _stop(
-                "Out of memory. Training takes less with --micro-batch-tokens, --gradient-checkpointing or a lower "
-                f"--max-tokens, writing and judging with a smaller batch size. {GO_ON}",
-                FAILED,
-            )
+            _stop(f"Out of memory. {less_memory} {GO_ON}", FAILED)
         if not isinstance(error, Failure):
             raise
         _stop(str(error), FAILED)

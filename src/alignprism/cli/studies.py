@@ -31,6 +31,10 @@ DryRun = Annotated[
 ]
 
 
+LESS_MEMORY = (
+    "Training takes less with a lower training.micro_batch_tokens and with training.gradient_checkpointing: true, which change "
+    "no result, answering and judging with a lower evaluation.batch_size: in the study, or by --set KEY=VALUE."
+)
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Ask again what got no answer before; what was answered is kept.")
 ]
@@ -44,7 +48,7 @@ def quickstart(
     fail_if: FailIf = None,
 ) -> None:
     """Train and evaluate a real small model on the sample data, and write the page."""
-    with exit_codes():
+    with exit_codes(LESS_MEMORY):
         study = parse(_shipped_study(size), f"{size}.yaml", set_ or [])
         _run(study, run or Path("runs") / study.name, dry_run, fail_if)
 
@@ -71,7 +75,7 @@ def run(
     fail_if: FailIf = None,
 ) -> None:
     """Do what a study says: make pairs, train, evaluate, write the page. Run again to go on or to redo what changed."""
-    with exit_codes():
+    with exit_codes(LESS_MEMORY):
         loaded = load(study, set_ or [])
         _run(loaded, run or Path("runs") / loaded.name, dry_run, fail_if, retry_failed)
 
@@ -89,7 +93,7 @@ def evaluate(
     fail_if: FailIf = None,
 ) -> None:
     """Compare existing checkpoints on prompts: the same page, nothing is trained."""
-    with exit_codes():
+    with exit_codes(LESS_MEMORY):
         study = _evaluation_study(baseline, model, prompts, benign, general, set_ or [])
         _run(study, run or Path("runs") / study.name, dry_run, fail_if, retry_failed)
 
@@ -149,6 +153,9 @@ def _shipped_study(size: str) -> str:
 
 def _run(study: Study, folder: Path, dry_run: bool, fail_if: list[str] | None, retry_failed: bool = False) -> None:
     quiet_libraries()
+    from alignprism.processes import refuse_several
+
+    refuse_several("a study")
     from alignprism import pipeline
 
     conditions = [parse_condition(text) for text in fail_if or []]

@@ -15,13 +15,17 @@ from alignprism.cli.console import cache_folder, console, exit_codes, quiet_libr
 from alignprism.errors import InputError
 from alignprism.progress import ConsoleReporter
 from alignprism.training.config import TrainConfig, TrainingError
+from alignprism.training.trackers import TRACKERS, refuse_missing
 
 app = typer.Typer(
     help="Training on a file in TRL's formats: a start model, a file, a folder; no study, no judge.",
     no_args_is_help=True,
 )
 DEFAULT = TrainConfig("dpo-ift")
-TRACKERS = ("tensorboard", "trackio", "mlflow", "wandb")
+LESS_MEMORY = (
+    "A lower --micro-batch-tokens and --gradient-checkpointing take less and change no result: add them to the same command. "
+    "A lower --max-tokens takes less too, but leaves rows out and is another training."
+)
 _COLUMNS = (
     "language",
     "rows",
@@ -159,11 +163,11 @@ def sft(
     dry_run: DryRun = False,
 ) -> None:
     """Supervised fine-tuning on the completions of a file."""
-    with exit_codes():
+    with exit_codes(LESS_MEMORY):
         if side not in ("chosen", "random"):
             raise InputError(f"--side {side}: accepted: chosen, random")
         method = "sft-random" if side == "random" else "sft-preferred"
-        config = _config(settings, method=method, trackers=_trackers(tracker or []))
+        config = _config(settings, method=method, trackers=refuse_missing(tracker or [], "--tracker"))
         _train(file, model, adapter, out, config, over_limit, None, dry_run)
 
 
@@ -205,7 +209,7 @@ def dpo(
     dry_run: DryRun = False,
 ) -> None:
     """Direct preference optimisation on the pairs of a file. The reference is the start model (with --adapter merged)."""
-    with exit_codes():
+    with exit_codes(LESS_MEMORY):
         config = _config(
             settings,
             method="dpo-ift",  # the start is named, so the two DPO methods of a study are one here
@@ -213,7 +217,7 @@ def dpo(
             loss=loss,
             nll_weight=nll_weight,
             prefix_sharing=prefix_sharing,
-            trackers=_trackers(tracker or []),
+            trackers=refuse_missing(tracker or [], "--tracker"),
         )
         _train(file, model, adapter, out, config, over_limit, reference_store, dry_run)
 
@@ -223,22 +227,6 @@ def _config(settings: Mapping[str, Any], **more: Any) -> TrainConfig:
         return TrainConfig(**settings, **more)
     except TrainingError as error:  # here a setting is what somebody typed
         raise InputError(str(error)) from error
-
-
-def _trackers(names: list[str]) -> tuple[str, ...]:
-    """Refuse what accelerate would leave out without a word: a tracker whose package is not there."""
-    if not names:
-        return ()
-    unknown = [name for name in names if name not in TRACKERS]
-    if unknown:
-        raise InputError(f"--tracker {unknown[0]}: accepted: {', '.join(TRACKERS)}")
-    from accelerate.tracking import get_available_trackers
-
-    available = {str(tracker) for tracker in get_available_trackers()}
-    missing = [name for name in names if name not in available]
-    if missing:
-        raise InputError(f"--tracker {missing[0]}: the package {missing[0]} is not installed; pip install {missing[0]}")
-    return tuple(dict.fromkeys(names))
 
 
 def _train(

@@ -23,6 +23,7 @@ class Stage:
 
     ``settings`` holds everything of the study that can change the result; ``inputs`` names the stages it reads;
     ``work`` writes the outputs and returns their paths. ``sent`` (which text goes to whom) and ``seconds`` are estimates.
+    ``earlier`` are the settings by which an earlier version knew the stage; what was done under them is done.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Stage:
     work: Callable[[Context], list[Path]]
     sent: tuple[Sent, ...] = ()
     seconds: float = 0.0
+    earlier: Mapping[str, Any] | None = None
 
     @property
     def calls(self) -> int:

@@ -26,19 +26,23 @@ def training_stages(layout: Plan, count: stages.Counts) -> Iterator[Stage]:
                 seconds=60,
             )
             continue
+        training = stages.training_settings(study, cell.method)
+        settings = {
+            "base": layout.digests[study.baseline],
+            "method": cell.method,
+            "seed": cell.seed,
+            **own_tokenizer(layout, study.baseline),
+        }
+        # Only what changes the weights, and which steps answer dev prompts: those of a finished training are gone. How long
+        # the answers may be is written down with them.
+        of_cell = training if cell.evaluated else {k: v for k, v in training.items() if k != "dev_checks"}
         start = (f"train:{cell.start}",) if cell.start else taught(study, study.baseline)
         yield Stage(
             f"train:{cell.name}",
             f"Training {cell.name}",
             ("prompts", stages.arm_stage("pairs", cell.arm), *start),
-            {
-                "base": layout.digests[study.baseline],
-                "method": cell.method,
-                "seed": cell.seed,
-                "training": stages.training_settings(study, cell.method),
-                "max_new_tokens": study.evaluation.max_new_tokens,
-                **own_tokenizer(layout, study.baseline),
-            },
+            settings | {"training": of_cell},
             lambda context, cell=cell: stages.train_cell(context, cell),  # type: ignore[misc]
             seconds=count.training_seconds(cell.method),
+            earlier=settings | {"training": training, "max_new_tokens": study.evaluation.max_new_tokens},
         )

@@ -12,7 +12,7 @@ from alignprism.report.tables import flat, from_records
 
 def construction(results: Results) -> list[Part]:
     """Tables on the training data, in the order in which they were made."""
-    return [*_grown(results.part("rephrase")), *_pairs(results.part("pairs"))]
+    return [*_grown(results.part("rephrase")), *_pairs(results.part("pairs"), results.part("training"))]
 
 
 def _grown(report: Mapping[str, Any]) -> list[Part]:
@@ -55,8 +55,8 @@ def _grown(report: Mapping[str, Any]) -> list[Part]:
     return parts
 
 
-def _pairs(pairs: Mapping[str, Any]) -> list[Part]:
-    """Pairs made and dropped, their lengths, the mixture by language, and how stable comparisons were."""
+def _pairs(pairs: Mapping[str, Any], trainings: Mapping[str, Any]) -> list[Part]:
+    """Pairs made, dropped, learned and only scored, their lengths, the mixture by language, how stable comparisons were."""
     rows = []
     for kind in ("safety", "general"):
         entry = pairs.get(kind)
@@ -65,6 +65,13 @@ def _pairs(pairs: Mapping[str, Any]) -> list[Part]:
             why = ", ".join(f"{number} {reason}" for reason, number in dropped.items()) or "none"
             rows.append({"pairs": kind, "made": entry.get("made"), "used": entry.get("used"), "dropped": why})
     parts: list[Part] = [from_records("Preference pairs", rows)] if rows else []
+    held_out = [
+        f"{name} learned {end['rows']} and scored {end['held_out_rows']}"
+        for name, end in trainings.items()
+        if end and end.get("held_out_rows")
+    ]
+    if held_out:
+        parts.append(Remark(f"Of the pairs used some were only scored (held_out_share): {'; '.join(held_out)}."))
     if compared := pairs.get("comparisons"):
         parts.append(from_records("How candidates compared, in both orders", [compared]))
     if lengths := flat(pairs.get("lengths") or {}):

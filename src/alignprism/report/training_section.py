@@ -7,7 +7,7 @@ from typing import Any
 
 from alignprism.report import charts
 from alignprism.report.construction_parts import construction
-from alignprism.report.parts import Folded, Pair, Part, Section, drawing
+from alignprism.report.parts import Folded, Pair, Part, Remark, Section, drawing
 from alignprism.report.results import Results
 from alignprism.report.tables import from_records
 
@@ -63,6 +63,7 @@ def training(results: Results) -> Section | None:
                 dev,
             )
         )
+        parts += _dev_lengths(results)
     drawn = []
     for key, title, description, share in _CURVES:
         if series := _series(results.part("curves"), key):
@@ -85,6 +86,19 @@ def training(results: Results) -> Section | None:
     return Section("training", "Training", lead, tuple(parts)) if parts else None
 
 
+def _dev_lengths(results: Results) -> list[Part]:
+    """Say where checkpoints answered under another limit of length than the test: a change of it trains nothing again."""
+    limit = (results.part("study").get("evaluation") or {}).get("max_new_tokens")
+    other = [
+        f"{name} at most {' or '.join(map(str, end['dev_max_new_tokens']))}"
+        for name, end in results.part("training").items()
+        if end and set(end.get("dev_max_new_tokens") or ()) - {limit}
+    ]
+    if not other:
+        return []
+    return [Remark(f"Tokens of an answer on dev: {'; '.join(other)}; on the test prompts at most {limit}.")]
+
+
 def _endings(trainings: Mapping[str, Any]) -> list[Part]:
     """How each training ended, with its warnings."""
     rows = [
@@ -93,6 +107,8 @@ def _endings(trainings: Mapping[str, Any]) -> list[Part]:
             "steps": f"{end['steps']} of {end['planned_steps']}",
             "weights of step": end["kept_step"],
             "chosen against reference, nats per chosen token": end["displacement"],
+            **_pairs_of(end),
+            **({"computed in": end["precision"]} if "precision" in end else {}),
             "pairs in shared rows": "yes" if end["unshared"] is None else f"no: {end['unshared']}",
             "warnings": "; ".join(end["warnings"]) or "none",
         }
@@ -100,6 +116,14 @@ def _endings(trainings: Mapping[str, Any]) -> list[Part]:
         if end
     ]
     return [from_records("How each training ended", rows)] if rows else []
+
+
+def _pairs_of(end: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training learned and only scored; a run of an earlier version does not say the share."""
+    found = {"pairs learned": end.get("rows"), "pairs only scored": end.get("held_out_rows")}
+    if (share := end.get("safety_share")) is not None:
+        found["share of safety in the learned"] = share
+    return found
 
 
 def _by_language(curves: Mapping[str, Any]) -> list[Part]:

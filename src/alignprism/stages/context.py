@@ -104,7 +104,7 @@ class Context:
     """Study, run folder, the models that lie on this machine, and where to report.
 
     ``keys`` are the secrets of endpoints by the name of the environment variable that the study gives; ``tally`` counts
-    what the endpoints of a stage do.
+    what the endpoints of a stage do; into ``timing`` a stage writes the seconds that it spent over all its attempts.
     """
 
     study: Study
@@ -115,6 +115,7 @@ class Context:
     progress: Callable[[str, int], Callable[[int, int], None]]
     keys: Mapping[str, str] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
+    timing: dict[str, float] = field(default_factory=dict)
 
     def budget(self, store: CallStore) -> Budget | None:
         """The study's cap on dollars; what the run has cost before counts."""
@@ -194,6 +195,7 @@ def training_settings(study: Study, method: str) -> dict[str, Any]:
     own |= training.model_dump(include={"precision"}, exclude_defaults=True)
     if kind == "dpo":
         own |= training.model_dump(include={"beta", "dpo_loss", "nll_weight"})
+        own |= training.model_dump(include={"prefix_sharing"}, exclude_defaults=True)
     if method != "ift":
         own |= training.model_dump(include={"dev_checks", "held_out_share", "patience"})
     return shared | own

@@ -30,6 +30,7 @@ from alignprism.training.curve import EVALUATIONS_FILE, read_curve, read_lines
 from alignprism.training.examples import Example, Text, make_examples, texts_of_pairs, texts_of_prompts
 from alignprism.training.loop import Progress, TrainResult, train, training_steps
 from alignprism.training.model_folder import DESCRIPTION, TERMS, copy_files
+from alignprism.training.plan import split_held_out
 from alignprism.training.precision import compute_dtype, weights_dtype
 from alignprism.training.reference import Reference, compute_reference, store_path
 
@@ -67,7 +68,6 @@ def teach(context: Context, name: str) -> list[Path]:
     texts = texts_of_prompts(rows)
     card = {
         "method": "ift",
-        "rows": len(rows),
         "redistribute": all(p.redistribute for p in rows),
         "licences": sorted({p.licence for p in rows}),
     }
@@ -91,7 +91,6 @@ def train_cell(context: Context, cell: Cell) -> list[Path]:
         "method": cell.method,
         "seed": cell.seed,
         "mixture": arms_of(context.study)[cell.arm],
-        "pairs": len(pairs),
         "redistribute": all(p.redistribute for p in pairs),
         "licences": sorted({p.licence for p in pairs}),
     }
@@ -169,30 +168,46 @@ def train_config(study: Study, method: str, seed: int) -> TrainConfig:
     """The loop's configuration for one training of a study."""
     kind = "ift" if method == "ift" else method.split("-")[0]
     training = study.training
+    # What only DPO uses is left at its default for the others, so that they do not depend on it.
+    of_pairs: dict[str, Any] = {}
+    if kind == "dpo":
+        of_pairs = {
+            "beta": training.beta,
+            "loss": training.dpo_loss,
+            "nll_weight": training.nll_weight,
+            "prefix_sharing": training.prefix_sharing,
+        }
     return TrainConfig(
         method=_loop_method(method),
         learning_rate=getattr(training, f"{kind}_learning_rate"),
         epochs=getattr(training, f"{kind}_epochs"),
         batch_size=training.batch_size,
-        beta=training.beta,
         lora_rank=training.lora_rank or 0,
         lora_alpha=training.lora_alpha,
         max_tokens=training.max_tokens,
         seed=seed,
         checkpoint_every=training.checkpoint_every,
-        loss=training.dpo_loss,
-        nll_weight=training.nll_weight,
         held_out_share=training.held_out_share if method != "ift" else 0.0,
         patience=training.patience if method != "ift" else 0,
         gradient_checkpointing=training.gradient_checkpointing,
         trackers=tuple(training.trackers),
         micro_batch_tokens=training.micro_batch_tokens,
         precision=training.precision,
+        **of_pairs,
     )
 
 
+def tracked_as(study: Study, cell: str, seed: int) -> str:
+    """What trackers call a training of a study: study, cell and seed."""
+    ending = f"-seed{seed}"
+    return f"{study.name}-{cell}" if cell.endswith(ending) else f"{study.name}-{cell}{ending}"
+
+
 def with_dev_checks(config: TrainConfig, checks: int, rows: int, *, from_start: bool) -> TrainConfig:
-    """The configuration with `checks` dev evaluations spread evenly, the last step included; `from_start` adds step 0."""
+    """The configuration with `checks` dev evaluations spread evenly, the last step included; `from_start` adds step 0.
+
+    `rows` are those that are trained on.
+    """
     steps = training_steps(config, rows)
     wanted = {max(1, round(steps * k / checks)) for k in range(1, checks + 1)} | ({0} if from_start else set())
     return replace(config, evaluate_steps=tuple(sorted(wanted)))
@@ -222,29 +237,50 @@ def _fit(
         context.say(
             f"{cell}: {dropped} of {len(texts)} rows do not fit {config.max_tokens} tokens a side and are left out"
         )
+    trained, held_out = split_held_out(config, examples) if examples else ([], [])
     checks = context.study.training.dev_checks
-    if dev and checks and examples:
+    if dev and checks and trained:
         # A cell that starts from another one continues its dev curve; the others show where they began.
-        config = with_dev_checks(config, checks, len(examples), from_start=not is_cell(context.study, start.name))
+        config = with_dev_checks(config, checks, len(trained), from_start=not is_cell(context.study, start.name))
     reference = _reference(context, start, weights, tokenizer, examples, config) if config.preference else None
-    total = training_steps(config, len(examples))
+    total = training_steps(config, len(trained))
     advance = context.progress(f"training {cell}", total)
 
     def report(progress: Progress) -> None:
         advance(progress.done, progress.total)
 
     evaluate = _dev_completions(context, cell, tokenizer, dev, work) if config.evaluate_steps else None
-    result = train(config, examples, weights, tokenizer, work, reference, evaluate, report, start_digest=start.digest)
+    name = tracked_as(context.study, cell, config.seed)
+    result = train(
+        config,
+        examples,
+        weights,
+        tokenizer,
+        work,
+        reference,
+        evaluate,
+        report,
+        start_digest=start.digest,
+        run_name=name,
+    )
     del weights
     gc.collect()
+    context.timing["training_seconds"] = result.seconds
+    learned = _learned(trained, held_out)
     card |= {
+        **({"rows": len(trained)} if card["method"] == "ift" else learned),
         "trained_from": {"name": start.name, "digest": start.digest},
         "reference": {"name": result.reference, "digest": result.reference_digest} if reference else None,
+        "precision": result.precision,
         **_inherited(card, [start]),
     }
     files = _publish(context, cell, start, result, work, tokenizer, card)
+    lengths: list[int] = []
     if evaluate is not None:
-        steps = [int(row["step"]) for row in read_lines(work / EVALUATIONS_FILE)]
+        # The limits on the answers' length that were in force: evaluation.max_new_tokens may be another one later.
+        lengths = sorted({int(row["max_new_tokens"]) for row in read_lines(work / EVALUATIONS_FILE)})
+        # Sorted, since the step whose weights are kept is evaluated last.
+        steps = sorted(int(row["step"]) for row in read_lines(work / EVALUATIONS_FILE))
         rows = [row for step in steps for row in read_rows(_dev_file(work, step), Completion)]
         files.append(context.write(stage, "completions.parquet", rows, Completion))
     summary = {
@@ -253,10 +289,17 @@ def _fit(
         "dropped": dropped,
         "first_loss": result.first_loss,
         "last_loss": result.last_loss,
-        "result": {k: v for k, v in asdict(result).items() if k not in ("identity", "seconds", "adapter", "model")},
+        "result": {k: v for k, v in asdict(result).items() if k not in ("identity", "seconds", "adapter", "model")}
+        | {"safety_share": learned["safety_share"], "dev_max_new_tokens": lengths},
         "card": card,
     }
     return [*files, write_json(context.run.stage_folder(stage) / "summary.json", summary)]
+
+
+def _learned(trained: Sequence[Example], held_out: Sequence[Example]) -> dict[str, Any]:
+    """For the card: pairs that were learned and that were only scored, and the share of safety pairs of the learned ones."""
+    safety = sum(example.kind == "safety" for example in trained)
+    return {"pairs": len(trained), "held_out_pairs": len(held_out), "safety_share": safety / len(trained)}
 
 
 def _reference(
@@ -289,7 +332,7 @@ def _dev_completions(
         decoding = Decoding(max_new_tokens=evaluation.max_new_tokens, batch_size=evaluation.batch_size)
         rows = completions_of(loaded, dev, decoding, advance)
         write_rows(_dev_file(work, step), rows, Completion)
-        return {"completions": float(len(rows))}
+        return {"completions": float(len(rows)), "max_new_tokens": float(evaluation.max_new_tokens)}
 
     return evaluate
 

@@ -251,6 +251,10 @@ class Training(Part):
     nll_weight: float = Field(
         default=0.0, ge=0, description="weight of the chosen sides' negative log-likelihood in the DPO loss"
     )
+    prefix_sharing: bool = Field(
+        default=True,
+        description="DPO: both sides of a pair in one row, where the model allows it; faster, and checked at the start",
+    )
     held_out_share: float = Field(
         default=0.0, ge=0, lt=1, description="share of the pairs that is only scored; the best step's weights are kept"
     )
@@ -279,6 +283,16 @@ class Training(Part):
     )
     dev_checks: int = Field(default=3, ge=0, description="checkpoints scored on dev per training, the last included")
     checkpoint_every: int = Field(default=10, ge=1, description="optimiser steps between resumable checkpoints")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Training:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: a seed is listed twice, and would be the same model twice")
+        if self.patience and not self.held_out_share:
+            raise ValueError(
+                "patience: it counts scores of held-out pairs; set training.held_out_share above 0 as well"
+            )
+        return self
 
 
 class Merging(Part):

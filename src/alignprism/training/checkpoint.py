@@ -150,7 +150,14 @@ def check_identity(path: Path, found: dict[str, str], expected: dict[str, str]) 
     different = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
     if different:
         what = "; ".join(f"{k}: {found.get(k)} there, {expected.get(k)} here" for k in different)
-        raise TrainingError(f"{path} belongs to another training run ({what}); use another folder or delete this one")
+        again = (
+            "start it under the same precision as before (accelerate's mixed_precision, --precision, training.precision), "
+            if "precision" in found and "precision" in different
+            else ""
+        )
+        raise TrainingError(
+            f"{path} belongs to another training run ({what}); {again}use another folder or delete this one"
+        )
 
 
 def _reshard(scorer: nn.Module) -> None:

@@ -39,7 +39,7 @@ def _check_sharing(scorer: Scorer, plan: Plan, row: Example, device: object) -> 
         raise TrainingError(
             f"row {row.pair_id!r}: log-probabilities in a row that chosen and rejected side share differ by "
             f"{float(differences.max()):.3g} nats from those in separate rows (at most {tolerance.largest:.3g} is accepted, "
-            f"{tolerance.mean:.3g} on average); --no-prefix-sharing (prefix_sharing: false) gives every side a row of its own"
+            f"{tolerance.mean:.3g} on average); --no-prefix-sharing (in a study training.prefix_sharing: false) gives every side a row of its own"
         )
 
 

@@ -41,7 +41,7 @@ from alignprism.training.examples import Example
 from alignprism.training.held_out import HeldOut
 from alignprism.training.plan import Plan, make_plan, run_identity
 from alignprism.training.plan import training_steps as training_steps
-from alignprism.training.precision import compute_dtype
+from alignprism.training.precision import compute_dtype, computed_in
 from alignprism.training.reference import Reference
 from alignprism.training.scorer import Scorer, head_cost, why_not_shared
 from alignprism.training.step import run_step
@@ -70,7 +70,7 @@ class TrainResult:
 
     ``steps`` were taken of ``planned_steps``; ``kept_step`` is the one whose weights are the result; where it is not the
     last one, the last one's weights lie in the folder ``last``. ``unshared`` says why
-    pairs did not share a row (None: they did). ``displacement`` is `alignprism.training.curve.displacement`;
+    pairs did not share a row (None: they did). ``precision`` is what products were computed in. ``displacement`` is `alignprism.training.curve.displacement`;
     ``warnings`` are sentences for people.
     """
 
@@ -92,6 +92,7 @@ class TrainResult:
     unshared: str | None
     displacement: float | None
     warnings: list[str]
+    precision: str
     identity: dict[str, str]
 
 
@@ -106,6 +107,7 @@ def train(
     report: Callable[[Progress], None] | None = None,
     *,
     start_digest: str = "",
+    run_name: str = "",
     shard: Callable[[Scorer], None] | None = None,
 ) -> TrainResult:
     """Train `model` on `examples` and leave the adapter (or the full model), the curve and ``training.json`` in `out`.
@@ -113,8 +115,9 @@ def train(
     `model` holds the start weights (adapters merged) and is changed in place; weights that the caller froze stay as they
     are in full training. DPO needs a `reference` that was computed
     for these examples; it must be the start model, or the first loss is not ln 2 and the run stops. ``start_digest``
-    names the start weights, so that a checkpoint of another start is refused. ``evaluate(step, model)`` is called at
-    ``config.evaluate_steps``; what it returned is kept in ``evaluations.jsonl`` and not asked for again. ``shard``
+    names the start weights, so that a checkpoint of another start is refused. ``run_name`` is what trackers call the run
+    (default: as the folder). ``evaluate(step, model)`` is called at
+    ``config.evaluate_steps``, and with held-out rows at the step that is kept; what it returned is kept in ``evaluations.jsonl`` and not asked for again. ``shard``
     distributes the scorer's parameters itself (torch's ``fully_shard``), where accelerate is not to do it.
 
     Raises
@@ -126,7 +129,7 @@ def train(
     accelerator = Accelerator(log_with=list(config.trackers) or None, project_dir=str(out))
     check_strategy(accelerator)
     plan = make_plan(config, examples, tokenizer, reference, why_not_shared(model), head_cost(model, config))
-    identity = run_identity(plan, start_digest)
+    identity = run_identity(plan, start_digest, computed_in(model.dtype, compute_dtype(config)))
     finished = _finished(out, identity)
     if finished is not None:
         return finished
@@ -145,7 +148,7 @@ def train(
         keep(at)
         copy_checkpoint(accelerator, out / CHECKPOINT_FILE, out / BEST_FILE)
 
-    _start_trackers(accelerator, config, out)
+    _start_trackers(accelerator, config, run_name or out.resolve().name)
     steps_to_evaluate = {min(s, plan.steps) if s >= 0 else plan.steps + 1 + s for s in config.evaluate_steps}
     while True:
         if evaluate is not None and step in steps_to_evaluate:
@@ -172,6 +175,10 @@ def train(
         _save_weights(accelerator, scorer, out / LAST_FOLDER)
         restore(best, scorer, optimiser)
         kept = best.step
+    if evaluate is not None and config.evaluate_steps and config.held_out_share:
+        _evaluate(
+            accelerator, out, kept, scorer, evaluate
+        )  # the weights that are the result, whichever step's they are
     return _finish(accelerator, plan, out, identity, scorer, steps=step, kept=kept)
 
 
@@ -279,11 +286,10 @@ def _evaluate(accelerator: Accelerator, out: Path, step: int, scorer: nn.Module,
     accelerator.wait_for_everyone()
 
 
-def _start_trackers(accelerator: Accelerator, config: TrainConfig, out: Path) -> None:
-    """A run of the project ``alignprism`` under the name of its folder; tensorboard's lies in that folder."""
+def _start_trackers(accelerator: Accelerator, config: TrainConfig, name: str) -> None:
+    """A run of the project ``alignprism``; tensorboard's has no name but lies in the run's folder."""
     if config.trackers:
         plain = {k: v for k, v in asdict(config).items() if isinstance(v, int | float | str | bool)}
-        name = out.resolve().name
         named = {"wandb": {"name": name}, "trackio": {"name": name}, "mlflow": {"run_name": name}}
         accelerator.init_trackers("alignprism", config=plain, init_kwargs=named)
 
@@ -333,6 +339,7 @@ def _finish(
         unshared=plan.unshared,
         displacement=fall,
         warnings=_warnings(plan.config, fall),
+        precision=identity["precision"],
         identity=identity,
     )
     _save_weights(accelerator, scorer, out / (ADAPTER_FOLDER if lora else MODEL_FOLDER))
@@ -379,9 +386,9 @@ def _finished(out: Path, identity: dict[str, str]) -> TrainResult | None:
     path = out / RESULT_FILE
     if not path.exists():
         return None
-    result = TrainResult(**json.loads(path.read_text(encoding="utf-8")))
-    check_identity(path, result.identity, identity)
-    return result
+    content = json.loads(path.read_text(encoding="utf-8"))
+    check_identity(path, content["identity"], identity)  # first: a result of an earlier version has other fields
+    return TrainResult(**content)
 
 
 def _inner(accelerator: Accelerator, scorer: nn.Module) -> Scorer:

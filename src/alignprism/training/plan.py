@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -19,8 +20,22 @@ from alignprism.training.examples import Example, sequences
 from alignprism.training.layout import Batch, collate, collate_shared
 from alignprism.training.reference import Reference
 
-_NOT_IDENTITY = ("checkpoint_every", "trackers", "displacement_alarm")
-"""Settings that change nothing in the weights."""
+_FREE = frozenset(
+    {
+        "checkpoint_every",
+        "trackers",
+        "displacement_alarm",
+        # How much is computed at once: sums in another order, so other rounding, and nothing else.
+        "micro_batch_tokens",
+        "gradient_checkpointing",
+        "head_bytes",
+        "head_keep_bytes",
+        "forward_cost",
+    }
+)
+"""Settings that change nothing in the weights beyond rounding."""
+_OF_PAIRS = frozenset({"beta", "loss", "nll_weight", "prefix_sharing", "step0_tolerance"})
+"""Settings that SFT does not use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +127,7 @@ def make_plan(
         unshared = "one side of a pair is trained on"
     elif not config.prefix_sharing:
         unshared = "switched off"
-    # Sorted, so that neither ties of length nor the order of sums depend on the place in the file.
-    ordered = sorted(examples, key=lambda example: example.pair_id)
-    held_out = [example for example in ordered if _is_held_out(config, example)]
-    trained = [example for example in ordered if not _is_held_out(config, example)]
-    if not trained or (config.held_out_share and not held_out):
-        raise TrainingError(
-            f"held_out_share {config.held_out_share} leaves {len(trained)} rows to train on and {len(held_out)} to score; "
-            "rows of one prompt or seed stay together: give more rows, or another share"
-        )
+    trained, held_out = split_held_out(config, examples)
     positions = [_positions(config, example, shared=unshared is None) for example in trained]
     ids = [example.pair_id for example in trained]
     batches = [
@@ -134,6 +141,26 @@ def make_plan(
     if head is not None:
         head = replace(head, tokens=[sum(len(c) for _, c in sequences(config, example)) for example in trained])
     return Plan(config, trained, held_out, positions, batches, languages, pad_id, kept_reference, unshared, head)
+
+
+def split_held_out(config: TrainConfig, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """The rows that are trained on and those that are only scored.
+
+    Raises
+    ------
+    TrainingError
+        the held-out share leaves none on one side.
+    """
+    # Sorted, so that neither ties of length nor the order of sums depend on the place in the file.
+    ordered = sorted(examples, key=lambda example: example.pair_id)
+    held_out = [example for example in ordered if _is_held_out(config, example)]
+    trained = [example for example in ordered if not _is_held_out(config, example)]
+    if not trained or (config.held_out_share and not held_out):
+        raise TrainingError(
+            f"held_out_share {config.held_out_share} leaves {len(trained)} rows to train on and {len(held_out)} to score; "
+            "rows of one prompt or seed stay together: give more rows, or another share"
+        )
+    return trained, held_out
 
 
 def _positions(config: TrainConfig, example: Example, *, shared: bool) -> int:
@@ -153,9 +180,19 @@ def _is_held_out(config: TrainConfig, example: Example) -> bool:
     return int.from_bytes(digest[:8], "big") < config.held_out_share * 2**64
 
 
-def run_identity(plan: Plan, start_digest: str) -> dict[str, str]:
-    """What must be equal for two runs to be the same run."""
-    settings = {k: v for k, v in asdict(plan.config).items() if k not in _NOT_IDENTITY}
+def binding_settings(settings: Mapping[str, Any], *, preference: bool) -> dict[str, Any]:
+    """Of a configuration's fields those that must be equal for a stopped training to go on: they change its weights.
+
+    `preference` says whether the method learns from both sides of a pair (`TrainConfig.preference`).
+    """
+    unused = _FREE if preference else _FREE | _OF_PAIRS
+    return {name: value for name, value in settings.items() if name not in unused}
+
+
+def run_identity(plan: Plan, start_digest: str, precision: str) -> dict[str, str]:
+    """What must be equal for two runs to be the same run. `precision` is the one in force, whoever asked for it."""
+    settings = binding_settings(asdict(plan.config), preference=plan.config.preference)
+    del settings["precision"]  # auto says nothing, and a name says what is in force
     rows = [asdict(example) for example in sorted([*plan.examples, *plan.held_out], key=lambda e: e.pair_id)]
     for row in rows:
         cluster = row.pop("cluster")  # it decides what is held out, and nothing else
@@ -165,5 +202,6 @@ def run_identity(plan: Plan, start_digest: str) -> dict[str, str]:
         "settings": json.dumps(settings, sort_keys=True),
         "rows": hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16],
         "start": start_digest,
+        "precision": precision,
         "reference": plan.reference.digest if plan.reference else "",
     }

@@ -65,6 +65,11 @@ def precision_name(weights: torch.dtype, compute: torch.dtype | None) -> str:
     return stored if compute in (None, weights) else f"{stored} in {str(compute).removeprefix('torch.')}"
 
 
+def computed_in(weights: torch.dtype, compute: torch.dtype | None) -> str:
+    """The type that matrix products have, in words; without autocast it is the weights' own."""
+    return str(weights if compute is None else compute).removeprefix("torch.")
+
+
 def pair_rounding(chosen_tokens: int, rejected_tokens: int, *, per_token: bool) -> float:
     """How far policy and reference of one pair may differ by rounding alone in half precision, in nats (or per token).
 
