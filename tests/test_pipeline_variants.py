@@ -57,3 +57,19 @@ def test_models_of_safety_and_of_general_pairs_are_merged_and_compared(bench: Be
     assert not [title for title in done if title.startswith("Merging")], (
         "another merge setting merges again, trains nothing"
     )
+
+
+def test_rows_of_instruction_tuning_that_are_left_out_are_counted_with_their_reason(
+    bench: Bench, tmp_path: Path
+) -> None:
+    source = f"    source: {bench.model}\n    ift: train"
+    study = bench.study(tmp_path / "study", source=source, methods="methods: [sft-preferred]")
+    run, extra = tmp_path / "run", ("--set", "training.max_tokens=260", "--set", "data.per_language=null")
+    said = bench.call("run", study, "--run", run, *extra, "--set", "languages.test=[en]")
+    assert said.code == 0, said.all
+    limit = results(run)["truncation"]["instruction tuning of base"]
+    dropped, rows = (sum(report[key] for report in limit) for key in ("over_limit", "rows"))
+    assert 0 < dropped < rows
+    assert f"base-ift: {dropped} of {rows} rows are left out: {dropped} over 260 tokens a side" in " ".join(
+        said.out.split()
+    )

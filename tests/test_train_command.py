@@ -478,7 +478,7 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(pairs: Path, benc
         ([{"chosen": "b", "rejected": "c"}], ("dpo",), "row 1: column prompt: missing"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--side", "random"), "row 1: column rejected: missing"),
         ([{"prompt": "a", "text": "b"}], ("sft",), "row 1: column chosen: missing; accepted: prompt with chosen"),
-        ([{"prompt": "a", "chosen": " ", "rejected": "b"}], ("dpo",), "0 too long, 1 with an empty completion"),
+        ([{"prompt": "a", "chosen": " ", "rejected": "b"}], ("dpo",), "left out: 1 with an empty completion"),
         ([{"prompt": "a", "chosen": "b", "rejected": "b"}], ("dpo",), "1 with equal sides"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--side", "both"), "--side both: accepted: chosen, random"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--schedule", "step"), "use one of cosine, linear, constant"),

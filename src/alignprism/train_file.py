@@ -31,7 +31,15 @@ from alignprism.training.adapters import name_base, stack_adapters
 from alignprism.training.checkpoint import CHECKPOINT_FILE
 from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.curve import CURVE_FILE, HELD_OUT_FILE
-from alignprism.training.examples import Example, OverLimit, Text, TruncationReport, make_examples, sequences
+from alignprism.training.examples import (
+    Example,
+    OverLimit,
+    Text,
+    TruncationReport,
+    counts_left_out,
+    make_examples,
+    sequences,
+)
 from alignprism.training.loop import LAST_FOLDER, RESULT_FILE, RUN_FILE, Progress, train
 from alignprism.training.plan import make_plan
 from alignprism.training.precision import compute_dtype, weights_dtype
@@ -133,7 +141,8 @@ def prepare(training: FileTraining, cache: Path, say: Callable[[str], None]) -> 
     examples, truncation = make_examples(texts, tokenizer, config.max_tokens, training.over_limit)
     card = _card(training, texts, bounds, start, len(examples), truncation)
     if not examples:
-        raise InputError(f"{training.file}: no row is left to train on; left out: {_left_out(truncation)}")
+        left_out = counts_left_out(truncation, config.max_tokens)
+        raise InputError(f"{training.file}: no row is left to train on; left out: {left_out}")
     try:
         # Which rows are held out, and the steps, are those of DPO; SFT's plan needs no reference.
         plan = make_plan(replace(config, method="sft-preferred"), examples, tokenizer, None)
@@ -358,10 +367,3 @@ def _read_card(out: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingFolderError(f"{out / CARD_FILE}: not the card of a training; name another folder") from error
     return dict(card)
-
-
-def _left_out(truncation: Sequence[TruncationReport]) -> str:
-    counts = {
-        name: sum(getattr(report, name) for report in truncation) for name in ("over_limit", "empty", "identical")
-    }
-    return f"{counts['over_limit']} too long, {counts['empty']} with an empty completion, {counts['identical']} with equal sides"

@@ -76,10 +76,16 @@ def training(results: Results) -> Section | None:
     parts += _endings(results.part("training"))
     parts += _by_language(results.part("curves"))
     parts += construction(results)
-    lengths = [{"training": name, **report} for name, report in _reports(results.part("truncation"))]
+    lengths = [{"rows of": name, **report} for name, report in _reports(results.part("truncation"))]
     if lengths:
         parts.append(
-            Folded("What the length limit did, by language", from_records("Tokens and the length limit", lengths))
+            Folded(
+                "What the length limit did, by language",
+                from_records(
+                    "Tokens and the length limit, before and after; trainings on pairs see the pairs that are left",
+                    lengths,
+                ),
+            )
         )
     lead = "How the models were made. Nothing here is evidence about test prompts."
     return Section("training", "Training", lead, tuple(parts)) if parts else None
@@ -121,7 +127,7 @@ def _by_language(curves: Mapping[str, Any]) -> list[Part]:
 
 
 def _reports(truncation: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Truncation reports are per training a list of records, or a mapping of language to record."""
+    """Truncation reports are per set of rows a list of records, or a mapping of language to record."""
     found: list[tuple[str, dict[str, Any]]] = []
     for name, report in truncation.items():
         entries = report.items() if isinstance(report, dict) else enumerate(report or ())

@@ -27,7 +27,7 @@ from alignprism.study import Study
 from alignprism.training.adapters import CONFIG_FILE, name_base, publish, stack_adapters
 from alignprism.training.config import Method, TrainConfig, TrainingError
 from alignprism.training.curve import EVALUATIONS_FILE, read_curve, read_lines
-from alignprism.training.examples import Example, Text, make_examples, texts_of_pairs, texts_of_prompts
+from alignprism.training.examples import Example, Text, counts_left_out, make_examples, texts_of_pairs, texts_of_prompts
 from alignprism.training.loop import Progress, TrainResult, train, training_steps
 from alignprism.training.precision import compute_dtype, weights_dtype
 from alignprism.training.reference import Reference, compute_reference, store_path
@@ -192,9 +192,8 @@ def _fit(
     examples, truncation = make_examples(texts, tokenizer, config.max_tokens, context.study.training.over_limit)
     dropped = len(texts) - len(examples)
     if dropped:
-        context.say(
-            f"{cell}: {dropped} of {len(texts)} rows do not fit {config.max_tokens} tokens a side and are left out"
-        )
+        why = counts_left_out(truncation, config.max_tokens)
+        context.say(f"{cell}: {dropped} of {len(texts)} rows are left out: {why}")
     checks = context.study.training.dev_checks
     if dev and checks and examples:
         # A cell that starts from another one continues its dev curve; the others show where they began.
