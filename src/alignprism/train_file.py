@@ -255,6 +255,7 @@ def _reference(prepared: Prepared, weights: Any, reporter: Reporter) -> Referenc
         weights,
         prepared.examples,
         prepared.reference_store,
+        micro_batch_tokens=prepared.training.config.micro_batch_tokens,
         pad_id=int(pad) if pad is not None else 0,
         compute=compute_dtype(prepared.training.config),
         report=report,

@@ -243,9 +243,16 @@ def _reference(
     report = context.progress(f"reference log-probabilities of {start.name}", 2 * len(examples))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     store = store_path(context.cache, start.digest)
-    compute = compute_dtype(config)
     return compute_reference(
-        start.name, start.digest, weights, examples, store, pad_id=int(pad), compute=compute, report=report
+        start.name,
+        start.digest,
+        weights,
+        examples,
+        store,
+        micro_batch_tokens=config.micro_batch_tokens,
+        pad_id=int(pad),
+        compute=compute_dtype(config),
+        report=report,
     )
 
 
