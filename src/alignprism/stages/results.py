@@ -201,6 +201,7 @@ def _document(
             _set_aside(context),
             kin(_members(context)),
             manifest.get("shared_roles", ()),
+            [f"{name}: {text}" for name, summary in trained.items() for text in summary["result"]["warnings"]],
         ),
         "figures": [asdict(row) for row in rows],
         "rephrase": _grown(context),

@@ -209,6 +209,8 @@ def _fit(
     result = train(config, examples, weights, tokenizer, work, reference, evaluate, report, start_digest=start.digest)
     del weights
     gc.collect()
+    for warning in result.warnings:
+        context.say(f"{cell}: {warning}")
     card |= {
         "trained_from": {"name": start.name, "digest": start.digest},
         "reference": {"name": result.reference, "digest": result.reference_digest} if reference else None,
