@@ -59,7 +59,8 @@ def training(results: Results) -> Section | None:
             drawing(
                 "Checkpoints on dev, side by side",
                 "Harmful rate, over-refusal and language fidelity of each training's checkpoints on dev prompts. "
-                "Choices were made on these, never on test prompts. No intervals: dev sets are small.",
+                "No step was chosen by these: held-out pairs choose it where training.held_out_share is set, else it is the last. They "
+                "are here for your choice of settings, so that it need not look at test prompts. No intervals: dev sets are small.",
                 charts.checkpoints(dev),
                 ("model", "step", "measure", "value", "n"),
                 dev,
