@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from alignprism import __version__
 from alignprism.errors import InputError
-from alignprism.model_card import CARD_FILE, cards_of, readme, research_only, write_card
+from alignprism.model_card import CARD_FILE, cards_of, outcome, readme, research_only, write_card
 from alignprism.models.local import check_causal, load, load_tokenizer
 from alignprism.models.spec import ModelSpec, ResolvedModel, resolve
 from alignprism.processes import processes
@@ -51,20 +51,6 @@ STACKED = "-on-base"
 
 # The card names the method; the others change no result.
 _FREE_SETTINGS = frozenset({"method", "checkpoint_every", "trackers", "displacement_alarm"})
-_OUTCOME = (
-    "steps",
-    "planned_steps",
-    "kept_step",
-    "held_out_rows",
-    "tokens",
-    "first_loss",
-    "last_loss",
-    "displacement",
-    "unshared",
-    "seconds",
-    "warnings",
-)
-"""What the card takes from the training's result."""
 _STEPS = (CURVE_FILE, HELD_OUT_FILE, CHECKPOINT_FILE, RESULT_FILE)
 """Of these there is one as soon as a training has done something."""
 
@@ -218,14 +204,14 @@ def _finish(prepared: Prepared, card: Mapping[str, Any], say: Callable[[str], No
     """Make what was trained folders that can be used alone, then write the finished card."""
     out = prepared.training.out
     result = json.loads((out / RESULT_FILE).read_text(encoding="utf-8"))
-    outcome = {name: result[name] for name in _OUTCOME if name in result}
+    found = outcome(result)
     trained = [out / (result["adapter"] or result["model"]), out / LAST_FOLDER]
     folders = [_publish(prepared, folder, say) for folder in trained if folder.is_dir()]
     for folder in folders:  # a card of their own: they are copied and uploaded without what lies above
-        outcome |= {"folder": folder.name}
-        write_card(folder, {**card, "result": outcome})
-        write_atomic(folder / "README.md", _readme(prepared, folder, card).encode())
-    write_card(out, {**card, "result": outcome | {"folder": folders[0].name}})
+        own = {**card, "result": found | {"folder": folder.name}}
+        write_card(folder, own)
+        write_atomic(folder / "README.md", _readme(prepared, folder, own).encode())
+    write_card(out, {**card, "result": found | {"folder": folders[0].name}})
 
 
 def _train(prepared: Prepared, reporter: Reporter) -> None:
