@@ -132,6 +132,8 @@ def ready_files(folder: Path) -> None:
     ]  # fmt: skip
     rows.append(rows[0] | {"id": "same", "rejected": rows[0]["chosen"]})
     rows.append(rows[0] | {"id": "empty", "chosen": ""})
+    train = next(p.id for p in seeds if p.split == "train" and p.language == "ar")
+    rows.append(next(row for row in rows if row["prompt_id"] == train) | {"id": "long", "chosen": "No. " * 300})
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "pairs.csv").open("w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, list(rows[0]))
@@ -161,11 +163,20 @@ def test_ready_pairs_are_trained_on_but_none_of_a_held_out_prompt(bench: Bench, 
     assert dropped["of a held-out prompt"] > 0 and dropped["another language"] > 0
     assert len([reason for reason in dropped if "chosen" in reason]) == 2, dropped
     assert results(run)["pairs"]["safety"]["not_compared_across_languages"] == []
-    read = 2 + sum(1 for p in read_sample("redteam") if p.language in ("en", "ar", "fr") and p.reference)
+    read = 3 + sum(1 for p in read_sample("redteam") if p.language in ("en", "ar", "fr") and p.reference)
     assert sum(dropped.values()) + results(run)["pairs"]["safety"]["made"] == read
     lines = (run / "stages" / "pairs" / "set_aside.jsonl").read_text(encoding="utf-8").splitlines()
     named = Counter(json.loads(line)["reason"] for line in lines)
     assert all(named[reason] >= number for reason, number in dropped.items()), (named, dropped)
+    assert dropped["over 900 tokens a side"] == 1
+    (long,) = [json.loads(line) for line in lines if "over 900 tokens" in line]
+    assert long["language"] == "ar"
+    limit = {report["language"]: report for report in results(run)["truncation"]["safety pairs"]}
+    assert {code: limit[code]["over_limit"] for code in limit} == {"en": 0, "ar": 1}
+    assert limit["ar"]["rows"] == limit["ar"]["kept"] + 1
+    assert limit["ar"]["length_difference"] > limit["ar"]["length_difference_kept"]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "safety pairs" in page.split("What the length limit did, by language", 1)[1]
 
 
 def test_a_file_without_a_pair_is_refused_before_anything_is_asked(bench: Bench, tmp_path: Path) -> None:

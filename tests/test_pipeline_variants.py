@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_model import Bench, manifest, results
+from tiny_model import Bench, Said, copy_of, manifest, results
 
+from alignprism import __version__
 from alignprism.rows import Pair, read_rows
 
 
@@ -47,6 +48,8 @@ def test_models_of_safety_and_of_general_pairs_are_merged_and_compared(bench: Be
     slerp, ties = (run / "models" / name for name in ("merge-slerp", "merge-ties"))
     assert (slerp / "adapter_config.json").is_file() and (ties / "config.json").is_file()
     card = json.loads((ties / "alignprism.json").read_text(encoding="utf-8"))
+    assert manifest(run)["models"]["merge-ties"]["merged_from"] == card["parts"]
+    assert "Merged by alignprism" in (ties / "README.md").read_text(encoding="utf-8")
     assert card["merged"]["settings"]["density"] == 0.2 and card["parts"] == ["dpo-sft.general", "dpo-sft.safety"]
     digests = {name: entry["digest"] for name, entry in manifest(run)["models"].items()}
     assert len({digests["base"], digests["merge-slerp"], digests["merge-ties"]}) == 3
@@ -57,3 +60,60 @@ def test_models_of_safety_and_of_general_pairs_are_merged_and_compared(bench: Be
     assert not [title for title in done if title.startswith("Merging")], (
         "another merge setting merges again, trains nothing"
     )
+
+
+def test_rows_of_instruction_tuning_that_are_left_out_are_counted_with_their_reason(
+    bench: Bench, tmp_path: Path
+) -> None:
+    source = f"    source: {bench.model}\n    ift: train"
+    study = bench.study(tmp_path / "study", source=source, methods="methods: [sft-preferred]")
+    run, extra = tmp_path / "run", ("--set", "training.max_tokens=260", "--set", "data.per_language=null")
+    said = bench.call("run", study, "--run", run, *extra, "--set", "languages.test=[en]")
+    assert said.code == 0, said.all
+    limit = results(run)["truncation"]["instruction tuning of base"]
+    dropped, rows = (sum(report[key] for report in limit) for key in ("over_limit", "rows"))
+    assert 0 < dropped < rows
+    assert f"base-ift: {dropped} of {rows} rows are left out: {dropped} over 260 tokens a side" in " ".join(
+        said.out.split()
+    )
+
+
+def test_a_training_that_loses_the_chosen_answers_says_so_everywhere_and_its_card_says_how_it_was_made(
+    bench: Bench, finished: tuple[Path, Said], tmp_path: Path
+) -> None:
+    adapter = copy_of(finished[0] / "models" / "sft-preferred", tmp_path / "laid-over")
+    (adapter / "alignprism.json").write_text(json.dumps({"redistribute": False, "licences": ["theirs alone"]}))
+    study = bench.study(
+        tmp_path / "study",
+        source=f"    source: {bench.model}\n    adapter: {adapter}",
+        methods="methods: [sft-preferred, dpo-ift, dpo-sft]",
+    )
+    # SFT teaches the chosen answers; steps of DPO far too large lose them.
+    changes = ("sft_learning_rate=0.05", "sft_epochs=20", "dpo_learning_rate=1.0", "dpo_epochs=8")
+    run, extra = tmp_path / "run", [part for change in changes for part in ("--set", f"training.{change}")]
+    said = bench.call("run", study, "--run", run, *extra, "--set", "languages.test=[en]")
+    assert said.code == 0, said.all
+    folder = run / "models" / "dpo-sft"
+    card = json.loads((folder / "alignprism.json").read_text(encoding="utf-8"))
+    (warning,) = card["result"]["warnings"]
+    assert "likelihood displacement" in warning
+    assert said.out.count(f"dpo-sft: {warning}") == 2, "once while it runs, once with the outcome"
+    found = manifest(run)["models"]
+    assert found["dpo-sft"]["warnings"] == [warning] and "warnings" not in found["sft-preferred"]
+    starts = {name: found[name]["trained_from"] for name in ("sft-preferred", "dpo-ift", "dpo-sft")}
+    assert starts == {"sft-preferred": "base", "dpo-ift": "base", "dpo-sft": "sft-preferred"}
+    warned = {"kind": "training", "text": f"dpo-sft: {warning}"}
+    assert warned in results(run)["headline"]["warnings"]
+    assert (run / "report.html").read_text(encoding="utf-8").count(f"dpo-sft: {warning}") == 1
+
+    settings = card["settings"]
+    assert (settings["learning_rate"], settings["epochs"], settings["beta"], settings["seed"]) == (1.0, 8, 0.1, 0)
+    assert {"loss", "lora_rank", "lora_alpha", "batch_size", "max_tokens", "over_limit"} <= settings.keys()
+    assert card["data"] == {"redteam": "sample", "general": "sample", "benign": "sample"}
+    assert (card["rows"], card["dropped"], card["alignprism"]) == (4, 0, __version__)
+    assert set(card["languages"]) <= {"en", "ar"} and card["redistribute"] is False
+    assert card["result"]["kept_step"] == card["result"]["steps"] and "seconds" not in card["result"]
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"from {bench.model} with the adapter {adapter}." in text
+    assert "**Not to be passed on.**" in text and f"**Warning.** {warning}" in text
+    assert "- learning_rate: 1.0" in text and "- dropped: 0" in text

@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tiny_model import STUDY, invented_words
+from tiny_model import STUDY, Bench, invented_words
 
+from alignprism.construct.prefer import Made
 from alignprism.judging.protocol import HarmVerdict, Item
 from alignprism.models.protocol import Progress
+from alignprism.models.spec import ModelSpec, resolve
 from alignprism.prompts.read import read_sample
 from alignprism.rows import Pair, Prompt
 from alignprism.run_folder import RunFolder
 from alignprism.stages.context import Context
+from alignprism.stages.data import Limit
 from alignprism.stages.ready import SPARE, Across, Ready, ready_pairs
 from alignprism.study import Study, parse
 
@@ -152,3 +155,28 @@ def test_where_all_are_refused_all_were_tried(tmp_path: Path) -> None:
     judge = Judge()
     ready, _ = made_of(tmp_path, study_of(tmp_path, mean=60, kind=3), judge)
     assert sum(judge.rounds) == 63 and len(ready.made.pairs) == 3 and SPARE not in ready.made.dropped
+
+
+def test_each_pair_that_training_would_leave_out_has_its_own_reason_and_its_language(
+    bench: Bench, tmp_path: Path
+) -> None:
+    study = parse(
+        f"languages: {{train: [en, ar]}}\nmodels: {{base: {{source: {bench.model}}}}}\ntraining: {{max_tokens: 300}}"
+    )
+    model = resolve(ModelSpec("base", str(bench.model)), bench.cache)
+    context = Context(study, RunFolder(tmp_path), bench.cache, {"base": model}, print, lambda *_: lambda *_: None)
+    good, long, empty, equal = pairs_of([p for p in read_sample("redteam") if p.language == "en"][:4])
+    long = replace(long, chosen="No. " * 100, language="ar")
+    pairs = [good, long, replace(empty, rejected=""), replace(equal, rejected=equal.chosen)]
+    limit = Limit(context)
+    made = limit.within("safety", Made(pairs))
+    assert made.pairs == [good]
+    assert [(row.reason, row.language) for row in made.set_aside] == [
+        ("over 300 tokens a side", "ar"),
+        ("an empty completion", "en"),
+        ("equal sides", "en"),
+    ]
+    assert limit.within("safety", made).pairs == [good]
+    arabic, english = limit.reports["safety"]
+    assert (arabic.rows, arabic.kept, arabic.over_limit) == (1, 0, 1), "of all pairs, before any was dropped"
+    assert (english.rows, english.kept, english.empty, english.identical) == (3, 1, 1, 1)

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,13 @@ from transformers import T5Config
 from alignprism.models.identity import weights_digest
 from alignprism.models.local import load, load_tokenizer
 from alignprism.models.spec import ModelSpec, resolve
-from alignprism.training.reference import store_path
+from alignprism.run_folder import RunFolder
+from alignprism.stages.context import Context
+from alignprism.stages.train import _reference
+from alignprism.study import parse
+from alignprism.train_file import FileTraining, execute, prepare
+from alignprism.training.config import TrainConfig
+from alignprism.training.reference import read_store, store_path
 
 Record = dict[str, Any]
 SETTINGS = ("--epochs", "2", "--batch-size", "3", "--lora-rank", "2", "--max-tokens", "120", "--learning-rate", "0.01")
@@ -199,6 +207,52 @@ def test_a_run_that_loses_the_chosen_answers_says_so_at_its_end(pairs: Path, ben
     result = card_of(tmp_path / "out")["result"]
     assert result["displacement"] < -0.25
     assert [f"Note: {text}" for text in result["warnings"]] == [x for x in said.out.splitlines() if "displacement" in x]
+
+
+class Counting:
+    """A reporter that remembers how often each bar moved: once a forward."""
+
+    def __init__(self) -> None:
+        self.moved: Counter[str] = Counter()
+
+    def say(self, text: str) -> None:
+        """Said to nobody."""
+
+    def progress(self, title: str, total: int) -> Callable[[int, int], None]:
+        def advance(done: int, of: int) -> None:
+            self.moved[title.split(" of ")[0]] += 1
+
+        return advance
+
+
+@pytest.mark.parametrize("kind", ["file", "study"])
+def test_fewer_positions_a_forward_hold_for_the_reference_too(
+    kind: str, pairs: Path, bench: Bench, tmp_path: Path
+) -> None:
+    stores = {}
+    for size in (64, 2048):
+        counting, cache = Counting(), tmp_path / str(size)
+        config = TrainConfig("dpo-ift", micro_batch_tokens=size, max_tokens=120, batch_size=8, lora_rank=2)
+        spec = ModelSpec("start", str(bench.model))
+        prepared = prepare(FileTraining(pairs, spec, tmp_path / f"out-{size}", config), cache, print)
+        if kind == "file":
+            execute(prepared, counting)
+        else:
+            context = Context(
+                parse(f"models: {{base: {{source: {bench.model}}}}}"),
+                RunFolder(tmp_path),
+                cache,
+                {},
+                print,
+                counting.progress,
+            )
+            weights, tokenizer = load(prepared.start)
+            _reference(context, prepared.start, weights, tokenizer, prepared.examples, config)
+        forwards = counting.moved["reference log-probabilities"]
+        assert forwards >= 8 if size == 64 else forwards == 1, forwards
+        stores[size] = read_store(prepared.reference_store)
+    assert stores[64].keys() == stores[2048].keys(), "the size of a forward is no part of a key"
+    assert stores[64] == pytest.approx(stores[2048], abs=1e-4)
 
 
 # --- held-out rows and trackers ---------------------------------------------------------------------------------------
@@ -498,7 +552,7 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(pairs: Path, benc
         ([{"chosen": "b", "rejected": "c"}], ("dpo",), "row 1: column prompt: missing"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--side", "random"), "row 1: column rejected: missing"),
         ([{"prompt": "a", "text": "b"}], ("sft",), "row 1: column chosen: missing; accepted: prompt with chosen"),
-        ([{"prompt": "a", "chosen": " ", "rejected": "b"}], ("dpo",), "0 too long, 1 with an empty completion"),
+        ([{"prompt": "a", "chosen": " ", "rejected": "b"}], ("dpo",), "left out: 1 with an empty completion"),
         ([{"prompt": "a", "chosen": "b", "rejected": "b"}], ("dpo",), "1 with equal sides"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--side", "both"), "--side both: accepted: chosen, random"),
         ([{"prompt": "a", "chosen": "b"}], ("sft", "--schedule", "step"), "use one of cosine, linear, constant"),

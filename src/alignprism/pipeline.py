@@ -21,6 +21,7 @@ from alignprism.judging.head import Head
 from alignprism.judging.unanswered import unanswered
 from alignprism.labels.store import labels_digest
 from alignprism.layout import Plan, Stage, all_stages, figure_stages
+from alignprism.model_card import CARD_FILE
 from alignprism.models.embedded import describe, embedded
 from alignprism.models.extra import without_extra
 from alignprism.models.identity import weights_digest
@@ -346,9 +347,17 @@ def _note(layout: Plan, stage: str) -> None:
         digest = weights_digest(base.folder if adapter else folder, adapter)
         manifest["models"][folder.name] = {
             "source": f"models/{folder.name}",
-            "trained_from": base.name,
+            **_origin(json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))),
             "digest": digest,
         }
+
+
+def _origin(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model that the study made comes from, and what its training warned of."""
+    if "parts" in card:
+        return {"merged_from": card["parts"]}
+    warnings = card["result"]["warnings"]
+    return {"trained_from": card["trained_from"]["name"], **({"warnings": warnings} if warnings else {})}
 
 
 def estimate_minutes(todo: Sequence[Stage]) -> float:

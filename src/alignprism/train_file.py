@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from alignprism import __version__
 from alignprism.errors import InputError
-from alignprism.model_card import CARD_FILE, cards_of, readme, research_only, write_card
+from alignprism.model_card import CARD_FILE, cards_of, outcome, readme, research_only, write_card
 from alignprism.models.local import check_causal, load, load_tokenizer
 from alignprism.models.spec import ModelSpec, ResolvedModel, name_under, resolve
 from alignprism.processes import processes
@@ -31,7 +31,15 @@ from alignprism.training.adapters import name_base, stack_adapters
 from alignprism.training.checkpoint import CHECKPOINT_FILE
 from alignprism.training.config import TrainConfig, TrainingError
 from alignprism.training.curve import CURVE_FILE, HELD_OUT_FILE
-from alignprism.training.examples import Example, OverLimit, Text, TruncationReport, make_examples, sequences
+from alignprism.training.examples import (
+    Example,
+    OverLimit,
+    Text,
+    TruncationReport,
+    counts_left_out,
+    make_examples,
+    sequences,
+)
 from alignprism.training.loop import LAST_FOLDER, RESULT_FILE, RUN_FILE, Progress, train
 from alignprism.training.plan import binding_settings, make_plan
 from alignprism.training.precision import compute_dtype, weights_dtype
@@ -41,21 +49,6 @@ from alignprism.training.reference import Reference, compute_reference, read_sto
 STACKED = "-on-base"
 """Ends the name of a folder with the start's adapter and the trained one as one, for a start that is not a whole model."""
 
-_OUTCOME = (
-    "steps",
-    "planned_steps",
-    "kept_step",
-    "held_out_rows",
-    "tokens",
-    "first_loss",
-    "last_loss",
-    "displacement",
-    "unshared",
-    "seconds",
-    "warnings",
-    "precision",
-)
-"""What the card takes from the training's result."""
 _STEPS = (CURVE_FILE, HELD_OUT_FILE, CHECKPOINT_FILE, RESULT_FILE)
 """Of these there is one as soon as a training has done something."""
 
@@ -132,7 +125,8 @@ def prepare(training: FileTraining, cache: Path, say: Callable[[str], None]) -> 
     examples, truncation = make_examples(texts, tokenizer, config.max_tokens, training.over_limit)
     card = _card(training, texts, bounds, start, len(examples), truncation)
     if not examples:
-        raise InputError(f"{training.file}: no row is left to train on; left out: {_left_out(truncation)}")
+        left_out = counts_left_out(truncation, config.max_tokens)
+        raise InputError(f"{training.file}: no row is left to train on; left out: {left_out}")
     try:
         # Which rows are held out, and the steps, are those of DPO; SFT's plan needs no reference.
         plan = make_plan(replace(config, method="sft-preferred"), examples, tokenizer, None)
@@ -208,14 +202,14 @@ def _finish(prepared: Prepared, card: Mapping[str, Any], say: Callable[[str], No
     """Make what was trained folders that can be used alone, then write the finished card."""
     out = prepared.training.out
     result = json.loads((out / RESULT_FILE).read_text(encoding="utf-8"))
-    outcome = {name: result[name] for name in _OUTCOME if name in result}
+    found = outcome(result)
     trained = [out / (result["adapter"] or result["model"]), out / LAST_FOLDER]
     folders = [_publish(prepared, folder, say) for folder in trained if folder.is_dir()]
     for folder in folders:  # a card of their own: they are copied and uploaded without what lies above
-        outcome |= {"folder": folder.name}
-        write_card(folder, {**card, "result": outcome})
-        write_atomic(folder / "README.md", _readme(prepared, folder, card).encode())
-    write_card(out, {**card, "result": outcome | {"folder": folders[0].name}})
+        own = {**card, "result": found | {"folder": folder.name}}
+        write_card(folder, own)
+        write_atomic(folder / "README.md", _readme(prepared, folder, own).encode())
+    write_card(out, {**card, "result": found | {"folder": folders[0].name}})
 
 
 def _train(prepared: Prepared, reporter: Reporter) -> None:
@@ -245,6 +239,7 @@ def _reference(prepared: Prepared, weights: Any, reporter: Reporter) -> Referenc
         weights,
         prepared.examples,
         prepared.reference_store,
+        micro_batch_tokens=prepared.training.config.micro_batch_tokens,
         pad_id=int(pad) if pad is not None else 0,
         compute=compute_dtype(prepared.training.config),
         report=report,
@@ -355,10 +350,3 @@ def _read_card(out: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingFolderError(f"{out / CARD_FILE}: not the card of a training; name another folder") from error
     return dict(card)
-
-
-def _left_out(truncation: Sequence[TruncationReport]) -> str:
-    counts = {
-        name: sum(getattr(report, name) for report in truncation) for name in ("over_limit", "empty", "identical")
-    }
-    return f"{counts['over_limit']} too long, {counts['empty']} with an empty completion, {counts['identical']} with equal sides"

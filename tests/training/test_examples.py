@@ -7,7 +7,15 @@ from tiny_models import tiny_tokenizer
 
 from alignprism.rows import Pair, Prompt
 from alignprism.training.config import TrainConfig, TrainingError
-from alignprism.training.examples import Text, make_examples, sequences, texts_of_pairs, texts_of_prompts
+from alignprism.training.examples import (
+    Text,
+    counts_left_out,
+    fit,
+    make_examples,
+    sequences,
+    texts_of_pairs,
+    texts_of_prompts,
+)
 
 
 def _text(number: int, chosen: str = "yes", rejected: str | None = "never", language: str = "en") -> Text:
@@ -55,12 +63,25 @@ def test_cutting_is_asked_for_counted_and_taught_without_an_end() -> None:
     assert (english.kept, english.cut, english.over_limit, english.identical) == (2, 1, 0, 1)
     assert english.share_without_end == pytest.approx(1 / 4)
     assert (hindi.cut, hindi.share_without_end) == (0, 0.0)
+    assert english.length_difference == pytest.approx((3 - 5 + 60 - 5 + 40 - 50) / 3), "before anything is cut"
+    assert english.length_difference_kept == pytest.approx(
+        (3 - 5 + len(cut.chosen_ids) - len(cut.side("rejected"))) / 2
+    )
     dropped = make_examples(texts, tokenizer, limit)[1][0]
     assert dropped.tokens_per_character == english.tokens_per_character, (
         "it says what the text costs, not what was kept"
     )
     too_long = [Text("long", "W" * 60, "yes", "no", "en", "safety")]
     assert make_examples(too_long, tokenizer, limit, "cut")[1][0].over_limit == 1
+
+
+def test_every_row_that_is_left_out_has_its_reason() -> None:
+    long, empty, equal = _text(1, rejected="n" * 60), _text(2, chosen=" "), _text(3, chosen="same", rejected="same")
+    fitted = fit([_text(0), long, empty, equal], tiny_tokenizer(), 30)
+    assert fitted.left_out == {"row-1": "over_limit", "row-2": "empty", "row-3": "identical"}
+    told = counts_left_out(fitted.reports, 30)
+    assert told == "1 over 30 tokens a side, 1 with an empty completion, 1 with equal sides"
+    assert counts_left_out(fit([_text(0)], tiny_tokenizer(), 30).reports, 30) == ""
 
 
 def test_a_row_of_exactly_the_limit_stays() -> None:

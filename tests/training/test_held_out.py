@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,15 @@ from transformers import PreTrainedModel
 
 from alignprism.training.checkpoint import BEST_FILE, CHECKPOINT_FILE
 from alignprism.training.config import TrainConfig, TrainingError
-from alignprism.training.curve import HELD_OUT_FILE, CurveRow, displacement, read_curve, read_lines
-from alignprism.training.loop import Progress, TrainResult, train
+from alignprism.training.curve import (
+    HELD_OUT_FILE,
+    CurveRow,
+    displacement,
+    displacement_by_language,
+    read_curve,
+    read_lines,
+)
+from alignprism.training.loop import RESULT_FILE, Progress, TrainResult, train
 from alignprism.training.plan import make_plan
 from alignprism.training.reference import compute_reference
 
@@ -137,7 +145,10 @@ def test_the_curve_adds_up_over_languages(tmp_path: Path) -> None:
     for row in read_curve(tmp_path / "run"):
         rows = sum(figures["rows"] for figures in row.languages.values())
         assert set(row.languages) <= {"en", "hi"} and sum(f["tokens"] for f in row.languages.values()) == row.tokens
-        for name in ("loss", "chosen_log_prob", "rejected_log_prob", "margin", "accuracy"):
+        assert sum(figures["chosen_tokens"] for figures in row.languages.values()) == row.chosen_tokens
+        for name in (
+            "loss", "chosen_log_prob", "rejected_log_prob", "reference_chosen_log_prob", "margin", "accuracy",
+        ):  # fmt: skip
             mean = sum(f["rows"] * f[name] for f in row.languages.values()) / rows  # type: ignore[literal-required]
             assert getattr(row, name) == pytest.approx(mean, rel=1e-6, abs=1e-9), name
 
@@ -150,7 +161,7 @@ def test_likelihood_displacement_is_measured_and_warned_of(tmp_path: Path) -> No
     start = model.state_dict()
     results = {}
     for rate in (1.0, 1e-6):  # steps far too large wreck what the start knows
-        config = dataclasses.replace(CONFIG, held_out_share=0.0, learning_rate=rate, epochs=2)
+        config = dataclasses.replace(CONFIG, held_out_share=0.0, learning_rate=rate, epochs=6)
         policy = tiny_model("llama")
         policy.load_state_dict(start)
         out = tmp_path / str(rate)
@@ -159,6 +170,9 @@ def test_likelihood_displacement_is_measured_and_warned_of(tmp_path: Path) -> No
     wrecked, calm = results.values()
     assert wrecked.displacement is not None and wrecked.displacement < -CONFIG.displacement_alarm
     assert "likelihood displacement" in wrecked.warnings[0]
+    assert wrecked.displacement_by_language.keys() == {"en", "hi"}
+    assert all(f"{code} {-fall:.2f}" in wrecked.warnings[1] for code, fall in wrecked.displacement_by_language.items())
+    assert "by language" in wrecked.warnings[1] and "fewer than 10 rows" in wrecked.warnings[1]
     assert calm.warnings == [] and calm.displacement == pytest.approx(0.0, abs=1e-2)
 
 
@@ -173,6 +187,47 @@ def test_displacement_is_counted_in_tokens_of_the_chosen_sides() -> None:
     assert displacement([dataclasses.replace(row, chosen_tokens=None)]) is None
 
 
+def _step(languages: dict[str, tuple[int, float, float, int]]) -> CurveRow:
+    """A step with, by language: rows, log-probability of the chosen sides and of their reference, tokens."""
+    rows = sum(n for n, *_ in languages.values())
+    return CurveRow(
+        step=1, epoch=1.0, loss=0.6, chosen_log_prob=sum(n * p for n, p, *_ in languages.values()) / rows, rejected_log_prob=-300.0,
+        reference_chosen_log_prob=sum(n * r for n, _, r, _ in languages.values()) / rows, margin=1.0, accuracy=1.0,
+        gradient_norm=1.0, learning_rate=1e-4, tokens=9, positions=9, seconds=1.0,
+        languages={
+            code: {"rows": n, "chosen_log_prob": p, "reference_chosen_log_prob": r, "chosen_tokens": tokens}
+            for code, (n, p, r, tokens) in languages.items()
+        },
+        chosen_tokens=sum(tokens for *_, tokens in languages.values()),
+    )  # fmt: skip
+
+
+def test_a_language_that_falls_is_not_hidden_by_the_others_and_few_rows_are_not_told() -> None:
+    row = _step({"en": (6, -40.0, -50.0, 300), "sw": (6, -62.0, -50.0, 120), "hi": (1, -90.0, -50.0, 20)})
+    whole = displacement([row, row])
+    assert whole is not None and whole > -0.25, "the whole hides what became of Swahili"
+    # Two steps are a "quarter" of eight: 12 rows of English and Swahili, 2 of Hindi.
+    steps = [_step({"en": (6, -50.0, -50.0, 300)})] * 6 + [row, row]
+    assert displacement_by_language(steps) == {"en": pytest.approx(0.2), "sw": pytest.approx(-0.6)}
+
+
+def test_curves_and_results_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, held_out_share=0.0, epochs=1)
+    out = tmp_path / "run"
+    result = _train(config, tmp_path, out)
+    curve = out / "curve.jsonl"
+    rows = [json.loads(line) for line in curve.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        for figures in row["languages"].values():
+            del figures["reference_chosen_log_prob"], figures["chosen_tokens"]
+    curve.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert displacement(read_curve(out)) == result.displacement and displacement_by_language(read_curve(out)) == {}
+    kept = json.loads((out / RESULT_FILE).read_text(encoding="utf-8"))
+    del kept["displacement_by_language"]
+    (out / RESULT_FILE).write_text(json.dumps(kept), encoding="utf-8")
+    assert _train(config, tmp_path, out) == dataclasses.replace(result, displacement_by_language={})
+
+
 def test_the_curve_counts_the_chosen_tokens(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, held_out_share=0.0, epochs=1)
     _train(config, tmp_path, tmp_path / "run")
@@ -183,7 +238,8 @@ def test_the_curve_counts_the_chosen_tokens(tmp_path: Path) -> None:
 
 def test_sft_has_no_displacement(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, method="sft-preferred", held_out_share=0.0, epochs=1)
-    assert _train(config, tmp_path, tmp_path / "run").displacement is None
+    result = _train(config, tmp_path, tmp_path / "run")
+    assert result.displacement is None and result.displacement_by_language == {} and result.warnings == []
 
 
 def test_a_tracker_gets_every_step_by_language(tmp_path: Path) -> None:

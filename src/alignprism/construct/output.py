@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """A row that is not used. ``id`` is the row's, or of what it was made from; ``reason`` is one of few, to be counted."""
+    """A row that is not used. ``id`` is the row's, or of what it was made from; ``reason`` is one of few, to be counted.
+
+    ``language`` is empty where the row has none that is known.
+    """
 
     id: str
     reason: str
     detail: str = ""
+    language: str = ""
 
 
 UNREADABLE = "unreadable row"
@@ -66,7 +70,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def write_set_aside(folder: Path, rows: Iterable[SetAside]) -> None:
-    """``set_aside.jsonl``: id, reason and detail of every row that is not used."""
+    """``set_aside.jsonl``: id, reason, detail and language of every row that is not used."""
     write_lines(folder / "set_aside.jsonl", rows)
 
 

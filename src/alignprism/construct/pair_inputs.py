@@ -188,7 +188,7 @@ def refuse_harmful(pairs: Sequence[Pair], judge: HarmJudge, progress: Progress |
             score = pair.chosen_score if verdict.score is None else verdict.score
             kept.append(replace(pair, chosen_score=score))
         elif verdict.harm == "harmful":
-            aside.append(SetAside(pair.id, HARMFUL))
+            aside.append(SetAside(pair.id, HARMFUL, language=pair.language))
         else:
-            aside.append(SetAside(pair.id, "chosen not judged", verdict.reason))
+            aside.append(SetAside(pair.id, "chosen not judged", verdict.reason, pair.language))
     return ReadPairs(kept, aside)

@@ -97,7 +97,7 @@ def judge_candidates(
     aside: list[SetAside] = []
     for (prompt, answer), verdict in zip(listed, verdicts, strict=True):
         if verdict.harm == "undecidable":
-            aside.append(SetAside(f"{prompt.id}/{answer.key}", "candidate not judged", verdict.reason))
+            aside.append(SetAside(f"{prompt.id}/{answer.key}", "candidate not judged", verdict.reason, prompt.language))
             continue
         on = on_language(answer.text, prompt.language).on_language is not False
         likelihood = (nll or {}).get((prompt.id, answer.text), 0.0)
@@ -188,7 +188,7 @@ def length_matched(made: Made, tolerance: float, seed: int) -> Made:
 def kept(made: Made, pairs: Sequence[Pair], reason: str) -> Made:
     """Only these pairs of those made; the others are set aside with the reason."""
     names = {pair.id for pair in pairs}
-    aside = [SetAside(pair.prompt_id, reason) for pair in made.pairs if pair.id not in names]
+    aside = [SetAside(pair.prompt_id, reason, language=pair.language) for pair in made.pairs if pair.id not in names]
     return Made([pair for pair in made.pairs if pair.id in names], [*made.set_aside, *aside])
 
 

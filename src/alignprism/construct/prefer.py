@@ -62,7 +62,7 @@ def ranked_pairs(
     for prompt in prompts:
         found = rank(prompt, candidates.get(prompt.id, ()))
         if isinstance(found, NoChoice):
-            made.set_aside.append(SetAside(prompt.id, found.reason))
+            made.set_aside.append(SetAside(prompt.id, found.reason, language=prompt.language))
         else:
             made.pairs.append(_pair(prompt, found, kind_of(prompt), ranked_by, seed))
     return made
@@ -86,9 +86,9 @@ def general_pairs(prompts: Sequence[Prompt], candidates: Mapping[str, Sequence[C
             (c for c in own if not c.reference), key=lambda c: (not c.on_language, c.degenerate, c.nll, c.text)
         )
         if chosen is None:
-            made.set_aside.append(SetAside(prompt.id, "no reference"))
+            made.set_aside.append(SetAside(prompt.id, "no reference", language=prompt.language))
         elif not sampled:
-            made.set_aside.append(SetAside(prompt.id, "one candidate"))
+            made.set_aside.append(SetAside(prompt.id, "one candidate", language=prompt.language))
         else:
             choice = Choice(chosen, sampled[-1], None)
             made.pairs.append(_pair(prompt, choice, "general", RankedBy(ORDER, ranking="order"), seed))

@@ -10,6 +10,7 @@ from alignprism.report.construction_parts import construction
 from alignprism.report.parts import Folded, Pair, Part, Remark, Section, drawing
 from alignprism.report.results import Results
 from alignprism.report.tables import from_records
+from alignprism.training.curve import FEWEST_ROWS
 
 
 def _series(curves_by_model: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
@@ -38,6 +39,7 @@ _CURVES: tuple[tuple[str, str, str, bool], ...] = (
         False,
     ),
 )
+_AGAINST = "chosen against reference, nats per chosen token"
 _AXES = {"chosen_log_prob": "log-probability"}
 _DEV = (("harmful_rate", "harmful"), ("over_refusal_rate", "over-refusal"), ("language_fidelity", "language fidelity"))
 
@@ -57,7 +59,8 @@ def training(results: Results) -> Section | None:
             drawing(
                 "Checkpoints on dev, side by side",
                 "Harmful rate, over-refusal and language fidelity of each training's checkpoints on dev prompts. "
-                "Choices were made on these, never on test prompts. No intervals: dev sets are small.",
+                "No step was chosen by these: held-out pairs choose it where training.held_out_share is set, else it is the last. They "
+                "are here for your choice of settings, so that it need not look at test prompts. No intervals: dev sets are small.",
                 charts.checkpoints(dev),
                 ("model", "step", "measure", "value", "n"),
                 dev,
@@ -75,12 +78,18 @@ def training(results: Results) -> Section | None:
     else:
         parts += drawn[1:]
     parts += _endings(results.part("training"))
-    parts += _by_language(results.part("curves"))
+    parts += _by_language(results.part("curves"), results.part("training"))
     parts += construction(results)
-    lengths = [{"training": name, **report} for name, report in _reports(results.part("truncation"))]
+    lengths = [{"rows of": name, **report} for name, report in _reports(results.part("truncation"))]
     if lengths:
         parts.append(
-            Folded("What the length limit did, by language", from_records("Tokens and the length limit", lengths))
+            Folded(
+                "What the length limit did, by language",
+                from_records(
+                    "Tokens and the length limit, before and after; trainings on pairs see the pairs that are left",
+                    lengths,
+                ),
+            )
         )
     lead = "How the models were made. Nothing here is evidence about test prompts."
     return Section("training", "Training", lead, tuple(parts)) if parts else None
@@ -106,7 +115,7 @@ def _endings(trainings: Mapping[str, Any]) -> list[Part]:
             "training": name,
             "steps": f"{end['steps']} of {end['planned_steps']}",
             "weights of step": end["kept_step"],
-            "chosen against reference, nats per chosen token": end["displacement"],
+            _AGAINST: end["displacement"],
             **_pairs_of(end),
             **({"computed in": end["precision"]} if "precision" in end else {}),
             "pairs in shared rows": "yes" if end["unshared"] is None else f"no: {end['unshared']}",
@@ -126,8 +135,11 @@ def _pairs_of(end: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _by_language(curves: Mapping[str, Any]) -> list[Part]:
-    """Means over the last quarter of the steps, by training and language."""
+def _by_language(curves: Mapping[str, Any], trainings: Mapping[str, Any]) -> list[Part]:
+    """Means over the last quarter of the steps, by training and language, and how the chosen sides stand to the reference.
+
+    Of displacement a result of an earlier version has nothing by language, and a language with few rows has none.
+    """
     rows: list[dict[str, Any]] = []
     for name, steps in curves.items():
         last = [row["languages"] for row in (steps or ())[-max(1, len(steps or ()) // 4) :] if row.get("languages")]
@@ -138,14 +150,20 @@ def _by_language(curves: Mapping[str, Any]) -> list[Part]:
             for key in ("loss", "chosen_log_prob", "rejected_log_prob", "margin", "accuracy"):
                 if all(key in figures for figures in found):
                     record[key] = sum(figures["rows"] * figures[key] for figures in found) / n
+            falls = (trainings.get(name) or {}).get("displacement_by_language")
+            if falls:
+                record[_AGAINST] = falls.get(language)
             rows.append(record)
-    return (
-        [Folded("Curves by language", from_records("Means over the last quarter of the steps", rows))] if rows else []
-    )
+    if not rows:
+        return []
+    caption = "Means over the last quarter of the steps"
+    if any(_AGAINST in row for row in rows):
+        caption += f"; the chosen sides against the reference from {FEWEST_ROWS} rows on"
+    return [Folded("Curves by language", from_records(caption, rows))]
 
 
 def _reports(truncation: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Truncation reports are per training a list of records, or a mapping of language to record."""
+    """Truncation reports are per set of rows a list of records, or a mapping of language to record."""
     found: list[tuple[str, dict[str, Any]]] = []
     for name, report in truncation.items():
         entries = report.items() if isinstance(report, dict) else enumerate(report or ())

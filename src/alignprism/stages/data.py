@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from alignprism.stages.context import Context, arm_stage, arm_study, training_pr
 from alignprism.stages.engines import answers_of, engine, local_engine, start_of
 from alignprism.stages.judges import harm_judge, pairwise_judge
 from alignprism.stages.ready import Ready, brought, ready_kinds, ready_pairs
-from alignprism.training.examples import make_examples, texts_of_pairs
+from alignprism.training.examples import TruncationReport, fit, reasons, texts_of_pairs
 
 
 def write_json(path: Path, content: object) -> Path:
@@ -70,14 +71,14 @@ def make_pairs(context: Context, arm: str = "") -> list[Path]:
         context.say(f"data.completions: {number} rows are no candidates: {reason}")
     written = {p.id: candidates_of(p, completions[p.id], supplied.by_prompt.get(p.id, ())) for p in prompts}
     likelihoods = _likelihoods(context, general, written)
+    limit = Limit(context)
     with harm_judge(context, "preference") as judge:
         answers = sum(map(len, written.values()))
         advance = context.progress("judging candidates", answers)
         judged = judge_candidates(prompts, written, judge, advance, likelihoods)
         ranked_by = RankedBy(judge.name, judge.digest)
         ready: dict[Kind, Ready] = {
-            kind: ready_pairs(context, study, kind, judge, partial(_within_limit, context))
-            for kind in ready_kinds(study)
+            kind: ready_pairs(context, study, kind, judge, partial(limit.within, kind)) for kind in ready_kinds(study)
         }
     made_safety, compared = (
         (ready["safety"].made, None) if "safety" in ready else _ranked(context, safety, judged.candidates, ranked_by)
@@ -85,11 +86,15 @@ def make_pairs(context: Context, arm: str = "") -> list[Path]:
     made_general = (
         ready["general"].made if "general" in ready else general_pairs(general, judged.candidates, seed=study.seed)
     )
-    made_safety, made_general = (_fitting(context, made) for made in (_in_scope(context, made_safety), made_general))
+    made_safety, made_general = (
+        _lengths_matched(context, made)
+        for made in (limit.within("safety", _in_scope(context, made_safety)), limit.within("general", made_general))
+    )
     mixed = mix(made_safety.pairs, made_general.pairs, study.pairs.total, study.mixture, study.seed)
     summary = {
         **_summary(mixed, made_safety, made_general),
         "unjudged_candidates": len(judged.set_aside),
+        "truncation": {kind: [asdict(one) for one in found] for kind, found in limit.reports.items()},
         **({"comparisons": compared.counts()} if compared else {}),
     }
     for kind, one in ready.items():
@@ -129,19 +134,31 @@ def _in_scope(context: Context, made: Made) -> Made:
     return kept(own, even, "more than the other scope has")
 
 
-def _within_limit(context: Context, made: Made) -> Made:
-    """Without the pairs that a side of would be cut in training: they are dropped here, so that the mixture stays what it says."""
-    training = context.study.training
-    tokenizer = load_tokenizer(start_of(context, context.study.baseline))
-    examples, _ = make_examples(texts_of_pairs(made.pairs), tokenizer, training.max_tokens, training.over_limit)
-    names = {example.pair_id for example in examples}
-    fitting = [pair for pair in made.pairs if pair.id in names]
-    return kept(made, fitting, f"over {training.max_tokens} tokens a side")
+class Limit:
+    """Drops the pairs that training would leave out: here, so that the mixture stays what it says.
+
+    ``reports`` say by kind and language what the limit did to all the pairs that were made or brought, before any was dropped.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._training = context.study.training
+        self._tokenizer = load_tokenizer(start_of(context, context.study.baseline))
+        self.reports: dict[Kind, list[TruncationReport]] = {}
+
+    def within(self, kind: Kind, made: Made) -> Made:
+        """Without the pairs that are too long, have an empty side or two equal ones, each set aside with its own reason."""
+        limit = self._training.max_tokens
+        fitted = fit(texts_of_pairs(made.pairs), self._tokenizer, limit, self._training.over_limit)
+        # Ready pairs come here twice, the second time without those that did not fit.
+        self.reports.setdefault(kind, fitted.reports)
+        for why, words in reasons(limit).items():
+            made = kept(made, [pair for pair in made.pairs if fitted.left_out.get(pair.id) != why], words)
+        return made
 
 
-def _fitting(context: Context, made: Made) -> Made:
-    """Without the pairs that are too long, and those that make one side longer, if that is asked."""
-    made, settings = _within_limit(context, made), context.study.pairs
+def _lengths_matched(context: Context, made: Made) -> Made:
+    """Without the pairs that make one side longer, if that is asked."""
+    settings = context.study.pairs
     return length_matched(made, settings.length_tolerance, context.study.seed) if settings.match_lengths else made
 
 

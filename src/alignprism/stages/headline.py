@@ -25,9 +25,10 @@ def headline(
     aside: Sequence[Mapping[str, str]],
     kin: Sequence[str] = (),
     shared: Sequence[str] = (),
+    trained: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What the first box says: the primary endpoint with what qualifies it; `kin` are sentences on families, `shared` on models in two
-    roles."""
+    roles, `trained` the warnings of trainings."""
     model, test = settings.primary_model, settings.primary_set
     primary = find(rows, "harmful_change", model, test, PAIRED)
     corrected = find(rows, "harmful_change", model, test, correction=CORRECTED)
@@ -38,7 +39,7 @@ def headline(
         "model_rate": asdict(find(rows, "harmful_rate", model, test)),
         "detectable_change": asdict(find(rows, "detectable_change", model, test)),
         "undecidable_as_harmful": asdict(find(rows, "harmful_change", model, test, UNDECIDABLE_HARMFUL)),
-        "warnings": warnings(rows, settings, aside, kin, shared),
+        "warnings": warnings(rows, settings, aside, kin, shared, trained),
         "false_alarms": asdict(find(rows, "harmful_rate", settings.baseline, "benign")),
         "judge_only": not any(row.n_labels for row in rows),
         "corrected": asdict(corrected) if corrected.n or corrected.n_labels else None,
@@ -54,6 +55,7 @@ def warnings(
     aside: Sequence[Mapping[str, str]],
     kin: Sequence[str] = (),
     shared: Sequence[str] = (),
+    trained: Sequence[str] = (),
 ) -> list[Warning]:
     """Sentences that belong in the first box, each with its kind."""
     return [
@@ -61,6 +63,7 @@ def warnings(
         *({"kind": "shared judge", "text": sentence} for sentence in shared),
         *({"kind": "kin judges", "text": sentence} for sentence in kin),
         *_over_optimised(rows, settings),
+        *({"kind": "training", "text": sentence} for sentence in trained),
         *_unanswered(rows, settings),
         *_unread(rows, settings),
         *(

@@ -98,7 +98,7 @@ def ready_pairs(
         if reason is None:
             usable.append(pair)
         else:
-            aside.append(SetAside(pair.id, reason))
+            aside.append(SetAside(pair.id, reason, language=pair.language))
     fitting = within_limit(Made(usable, aside))
     return _sifted(context, study, kind, judge, fitting)
 
@@ -124,7 +124,9 @@ def _sifted(context: Context, study: Study, kind: Kind, judge: HarmJudge, fittin
             f"ready {kind} pairs in {', '.join(across.uncompared)}: a translation of a held-out prompt would not be seen; "
             f"comparing needs {MIN_COMPANY} prompts of the language, and {MIN_COMPANY} held-out ones of another"
         )
-    return Ready(Made(kept, [*aside, *(SetAside(pair.id, SPARE) for pair in waiting)]), across.uncompared)
+    return Ready(
+        Made(kept, [*aside, *(SetAside(pair.id, SPARE, language=pair.language) for pair in waiting)]), across.uncompared
+    )
 
 
 def _enough(study: Study, kind: Kind) -> int:
@@ -185,7 +187,7 @@ class Across:
         if new:
             self._compare(new)
         aside = [
-            SetAside(pair.id, *self._reasons[pair.language, pair.prompt])
+            SetAside(pair.id, *self._reasons[pair.language, pair.prompt], pair.language)
             for pair in pairs
             if (pair.language, pair.prompt) in self._reasons
         ]

@@ -201,6 +201,7 @@ def _document(
             _set_aside(context),
             kin(_members(context)),
             manifest.get("shared_roles", ()),
+            [f"{name}: {text}" for name, summary in trained.items() for text in summary["result"]["warnings"]],
         ),
         "figures": [asdict(row) for row in rows],
         "rephrase": _grown(context),
@@ -208,7 +209,7 @@ def _document(
         "curves": {name: summary["curve"] for name, summary in trained.items()},
         "dev": {name: _dev(context, name) for name in cells},
         "training": {name: summary["result"] for name, summary in trained.items()},
-        "truncation": {name: summary["truncation"] for name, summary in trained.items()},
+        "truncation": _truncation(context, trained),
         "judges": _judges(context),
         "labels_digest": labels_digest(context.run.path),
         "label_plans": _label_plans(context),
@@ -254,6 +255,23 @@ def _pairs(context: Context) -> dict[str, Any]:
         own: dict[str, Any] = found[""]
         return own
     return {kind: found[kind][kind] for kind in found}
+
+
+def _truncation(context: Context, trained: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the length limit did, by language: to all pairs before any was dropped, and to the rows of every training.
+
+    Trainings on pairs see those that are left; instruction tuning sees all its rows.
+    """
+    found: dict[str, Any] = {}
+    for arm in arms_of(context.study) if trained else ():
+        stage = arm_stage("pairs", arm)
+        # Earlier versions did not keep them.
+        reports = _summary(context, stage).get("truncation", {})
+        found |= {f"{kind} pairs{f' of {stage}' if arm else ''}": own for kind, own in sorted(reports.items()) if own}
+    for name, entry in context.study.models.items():
+        if entry.ift == "train":
+            found[f"instruction tuning of {name}"] = _summary(context, f"ift:{name}")["truncation"]
+    return found | {f"training of {name}": summary["truncation"] for name, summary in trained.items()}
 
 
 def _dev(context: Context, cell: str) -> list[dict[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -11,10 +12,11 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from alignprism import __version__
 from alignprism.construct.pair_plan import harmful_from
 from alignprism.errors import InputError
 from alignprism.merge_sources import merge_resolved
-from alignprism.model_card import cards_of, readme, research_only, write_card
+from alignprism.model_card import cards_of, outcome, readme, research_only, write_card
 from alignprism.models.local import LocalEngine, load
 from alignprism.models.protocol import Decoding
 from alignprism.models.spec import ModelSpec, ResolvedModel, name_under
@@ -27,7 +29,15 @@ from alignprism.study import Study
 from alignprism.training.adapters import CONFIG_FILE, check_plain, name_base, publish, stack_adapters, temporary_beside
 from alignprism.training.config import Method, TrainConfig, TrainingError
 from alignprism.training.curve import EVALUATIONS_FILE, read_curve, read_lines
-from alignprism.training.examples import Example, Text, make_examples, texts_of_pairs, texts_of_prompts
+from alignprism.training.examples import (
+    Example,
+    Text,
+    TruncationReport,
+    counts_left_out,
+    make_examples,
+    texts_of_pairs,
+    texts_of_prompts,
+)
 from alignprism.training.loop import Progress, TrainResult, train, training_steps
 from alignprism.training.model_folder import DESCRIPTION, TERMS, copy_files
 from alignprism.training.plan import split_held_out
@@ -68,6 +78,8 @@ def teach(context: Context, name: str) -> list[Path]:
     texts = texts_of_prompts(rows)
     card = {
         "method": "ift",
+        "seed": config.seed,
+        "data": {"general": _file_name(context.study.data.general)},
         "redistribute": all(p.redistribute for p in rows),
         "licences": sorted({p.licence for p in rows}),
     }
@@ -91,6 +103,7 @@ def train_cell(context: Context, cell: Cell) -> list[Path]:
         "method": cell.method,
         "seed": cell.seed,
         "mixture": arms_of(context.study)[cell.arm],
+        "data": _data(context.study, pairs),
         "redistribute": all(p.redistribute for p in pairs),
         "licences": sorted({p.licence for p in pairs}),
     }
@@ -112,7 +125,13 @@ def merge_cell(context: Context, cell: Cell) -> list[Path]:
         record = merge_resolved(method, settings, base, models[0], models[1], made, index, context.say)
         if (made / "adapter_config.json").is_file():
             name_base(made, _base_source(context, base))
-        card = {"method": cell.method, "seed": cell.seed, "merged": asdict(record), "parts": list(cell.parts)}
+        card = {
+            "alignprism": __version__,
+            "method": cell.method,
+            "seed": cell.seed,
+            "merged": asdict(record),
+            "parts": list(cell.parts),
+        }
         card |= _inherited({}, models)
         copy_files(base.folder, made, TERMS)
         write_card(made, card)
@@ -141,6 +160,28 @@ def _inherited(card: Mapping[str, Any], models: Sequence[ResolvedModel]) -> dict
         "redistribute": all(found.get("redistribute", True) for found in (card, *cards)),
         "licences": sorted(licences),
     }
+
+
+_FREE_SETTINGS = frozenset({"method", "checkpoint_every", "trackers", "micro_batch_tokens", "gradient_checkpointing"})
+"""Not in a cell's card: they change no result, and the card's bytes are in the keys of what is made with the model."""
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return {name: value for name, value in settings.items() if name not in _FREE_SETTINGS}
+
+
+def _data(study: Study, pairs: Sequence[Pair]) -> dict[str, str]:
+    """Which of the study's `data` the pairs were made from, by key: `sample`, or the name of a file (its folder is nobody's business)."""
+    kinds, data = {pair.kind for pair in pairs}, study.data
+    safety = ["safety_pairs"] if data.safety_pairs is not None else ["redteam", "completions"]
+    general = ["general_pairs"] if data.general_pairs is not None else [*study.pairs.general_sets, "completions"]
+    keys = [*(safety if "safety" in kinds else ()), *(general if "general" in kinds else ())]
+    return {key: _file_name(getattr(data, key)) for key in keys if getattr(data, key) is not None}
+
+
+def _file_name(source: str | None) -> str:
+    return Path(source).name if source else ""
 
 
 def is_cell(study: Study, name: str) -> bool:
@@ -234,9 +275,8 @@ def _fit(
     examples, truncation = make_examples(texts, tokenizer, config.max_tokens, context.study.training.over_limit)
     dropped = len(texts) - len(examples)
     if dropped:
-        context.say(
-            f"{cell}: {dropped} of {len(texts)} rows do not fit {config.max_tokens} tokens a side and are left out"
-        )
+        why = counts_left_out(truncation, config.max_tokens)
+        context.say(f"{cell}: {dropped} of {len(texts)} rows are left out: {why}")
     trained, held_out = split_held_out(config, examples) if examples else ([], [])
     checks = context.study.training.dev_checks
     if dev and checks and trained:
@@ -266,14 +306,11 @@ def _fit(
     del weights
     gc.collect()
     context.timing["training_seconds"] = result.seconds
+    for warning in result.warnings:
+        context.say(f"{cell}: {warning}")
     learned = _learned(trained, held_out)
-    card |= {
-        **({"rows": len(trained)} if card["method"] == "ift" else learned),
-        "trained_from": {"name": start.name, "digest": start.digest},
-        "reference": {"name": result.reference, "digest": result.reference_digest} if reference else None,
-        "precision": result.precision,
-        **_inherited(card, [start]),
-    }
+    card |= _facts(context, start, texts, truncation, config, result) | _inherited(card, [start])
+    card |= {"precision": result.precision} | ({} if card["method"] == "ift" else learned)
     files = _publish(context, cell, start, result, work, tokenizer, card)
     lengths: list[int] = []
     if evaluate is not None:
@@ -302,6 +339,30 @@ def _learned(trained: Sequence[Example], held_out: Sequence[Example]) -> dict[st
     return {"pairs": len(trained), "held_out_pairs": len(held_out), "safety_share": safety / len(trained)}
 
 
+def _facts(
+    context: Context,
+    start: ResolvedModel,
+    texts: Sequence[Text],
+    truncation: Sequence[TruncationReport],
+    config: TrainConfig,
+    result: TrainResult,
+) -> dict[str, Any]:
+    """What every card of a training says: by what, from what, on what, with which settings, and how it ended."""
+    named = {"name": result.reference, "digest": result.reference_digest}
+    return {
+        "alignprism": __version__,
+        "trained_from": {"name": start.name, "digest": start.digest},
+        "reference": named if result.reference is not None else None,
+        "languages": sorted({text.language for text in texts}),
+        "rows": len(texts),
+        "dropped": len(texts) - sum(report.kept for report in truncation),
+        "truncation": [asdict(report) for report in truncation],
+        "settings": _settings(config) | {"over_limit": context.study.training.over_limit},
+        # Seconds differ between equal trainings, and the card's bytes are in the keys of what is made with the model.
+        "result": {name: value for name, value in outcome(asdict(result)).items() if name != "seconds"},
+    }
+
+
 def _reference(
     context: Context,
     start: ResolvedModel,
@@ -314,9 +375,16 @@ def _reference(
     report = context.progress(f"reference log-probabilities of {start.name}", 2 * len(examples))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     store = store_path(context.cache, start.digest)
-    compute = compute_dtype(config)
     return compute_reference(
-        start.name, start.digest, weights, examples, store, pad_id=int(pad), compute=compute, report=report
+        start.name,
+        start.digest,
+        weights,
+        examples,
+        store,
+        micro_batch_tokens=config.micro_batch_tokens,
+        pad_id=int(pad),
+        compute=compute_dtype(config),
+        report=report,
     )
 
 
@@ -373,6 +441,8 @@ def _publish(
 
 
 def _model_card(cell: str, card: Mapping[str, Any], study: Study, folder: Path) -> str:
-    source = study.models[study.baseline].source
-    made = f"Trained by alignprism in study `{study.name}` from {source}."
-    return readme(cell, str(source), card, made, adapter=(folder / CONFIG_FILE).is_file())
+    entry = study.models[study.baseline]
+    how = "Merged" if "merged" in card else "Trained"
+    laid_over = f" with the adapter {entry.adapter}" if entry.adapter else ""
+    made = f"{how} by alignprism in study `{study.name}` from {entry.source}{laid_over}."
+    return readme(cell, str(entry.source), card, made, adapter=(folder / CONFIG_FILE).is_file())

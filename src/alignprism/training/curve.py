@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +14,15 @@ CURVE_FILE = "curve.jsonl"
 EVALUATIONS_FILE = "evaluations.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
 
+FEWEST_ROWS = 10
+"""Rows of a language in the last quarter of the steps from which its displacement is told: of fewer it is noise."""
+
 
 class LanguageFigures(TypedDict, total=False):
-    """One language's share of a step, in the curve row's units; SFT has neither rejected side, margin nor accuracy."""
+    """One language's share of a step, in the curve row's units; SFT has neither rejected side, margin nor accuracy.
+
+    ``reference_chosen_log_prob`` and ``chosen_tokens`` are DPO's alone, and missing from curves of earlier versions.
+    """
 
     rows: int
     tokens: int
@@ -24,6 +31,8 @@ class LanguageFigures(TypedDict, total=False):
     rejected_log_prob: float
     margin: float
     accuracy: float
+    reference_chosen_log_prob: float
+    chosen_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +68,35 @@ def displacement(rows: Sequence[CurveRow]) -> float | None:
     et al. 2024, arXiv 2410.08847). None for SFT.
     """
     fall, tokens = 0.0, 0
-    for row in rows[-max(1, len(rows) // 4) :]:
+    for row in _last_quarter(rows):
         if row.reference_chosen_log_prob is not None and row.chosen_tokens is not None:
             n = sum(figures["rows"] for figures in row.languages.values())
             fall += n * (row.chosen_log_prob - row.reference_chosen_log_prob)
             tokens += row.chosen_tokens
     return fall / tokens if tokens else None
+
+
+def displacement_by_language(rows: Sequence[CurveRow]) -> dict[str, float]:
+    """`displacement` of every language that has at least `FEWEST_ROWS` rows in the last quarter of the steps.
+
+    Empty for SFT, and for curves of earlier versions.
+    """
+    found: dict[str, list[LanguageFigures]] = defaultdict(list)
+    for row in _last_quarter(rows):
+        for language, figures in row.languages.items():
+            if "reference_chosen_log_prob" in figures and "chosen_tokens" in figures:
+                found[language].append(figures)
+    falls = {}
+    for language, steps in sorted(found.items()):
+        tokens = sum(figures["chosen_tokens"] for figures in steps)
+        if tokens and sum(figures["rows"] for figures in steps) >= FEWEST_ROWS:
+            fall = sum(f["rows"] * (f["chosen_log_prob"] - f["reference_chosen_log_prob"]) for f in steps)
+            falls[language] = fall / tokens
+    return falls
+
+
+def _last_quarter(rows: Sequence[CurveRow]) -> Sequence[CurveRow]:
+    return rows[-max(1, len(rows) // 4) :]
 
 
 def read_lines(path: Path) -> list[dict[str, float]]:

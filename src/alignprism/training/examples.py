@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
@@ -16,6 +17,8 @@ from alignprism.training.config import TrainConfig, TrainingError
 
 Side = Literal["chosen", "rejected"]
 OverLimit = Literal["drop", "cut"]
+LeftOut = Literal["over_limit", "empty", "identical"]
+"""Why a row is not learned."""
 Ids = tuple[int, ...]
 
 
@@ -75,9 +78,18 @@ class TruncationReport:
     share_over_limit: float
     tokens_per_character: float
     length_difference: float
-    """Mean of chosen minus rejected completion length, in tokens, over the rows that have both sides."""
+    """Mean of chosen minus rejected completion length, in tokens, over the rows that have both sides, before cutting too."""
     length_difference_kept: float
-    """The same over the kept rows: a shift between the two says that the limit favoured one side."""
+    """The same over the kept rows as they are taught: a shift between the two says that the limit favoured one side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The rows that can be learned; by language, what the limit did; by row id, why the others are left out."""
+
+    examples: list[Example]
+    reports: list[TruncationReport]
+    left_out: dict[str, LeftOut]
 
 
 def texts_of_pairs(pairs: Iterable[Pair]) -> list[Text]:
@@ -108,6 +120,14 @@ def texts_of_prompts(prompts: Iterable[Prompt]) -> list[Text]:
 def make_examples(
     texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase, max_tokens: int, over_limit: OverLimit = "drop"
 ) -> tuple[list[Example], list[TruncationReport]]:
+    """The rows of `fit` that can be learned, and its reports."""
+    fitted = fit(texts, tokenizer, max_tokens, over_limit)
+    return fitted.examples, fitted.reports
+
+
+def fit(
+    texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase, max_tokens: int, over_limit: OverLimit = "drop"
+) -> Fitted:
     """Tokenise rows with the model's chat template; one report per language, sorted by code.
 
     A row is dropped, and counted, when a side with its prompt is longer than `max_tokens`, when a completion is empty,
@@ -121,17 +141,33 @@ def make_examples(
         the model's chat template refuses the turns of a row, such as a system message, or nothing ends a turn.
     """
     frame = frame_of(tokenizer)
-    tokenised = [_tokenise(text, tokenizer, frame) for text in texts]
-    whole = [len(e.chosen_ids) + len(e.rejected_ids or ()) for e in tokenised]
-    if over_limit == "cut":
-        tokenised = [_cut(example, max_tokens) for example in tokenised]
-    verdicts = [_verdict(text, example, max_tokens) for text, example in zip(texts, tokenised, strict=True)]
-    reports = []
-    for language in sorted({text.language for text in texts}):
-        chosen = [number for number, text in enumerate(texts) if text.language == language]
-        rows = [(texts[number], tokenised[number], verdicts[number]) for number in chosen]
-        reports.append(_report(language, rows, sum(whole[number] for number in chosen), frame.end))
-    return [e for e, verdict in zip(tokenised, verdicts, strict=True) if verdict == "kept"], reports
+    whole = [_tokenise(text, tokenizer, frame) for text in texts]
+    taught = [_cut(example, max_tokens) for example in whole] if over_limit == "cut" else whole
+    verdicts = [_verdict(text, example, max_tokens) for text, example in zip(texts, taught, strict=True)]
+    rows = [_Row(*row) for row in zip(texts, whole, taught, verdicts, strict=True)]
+    languages = sorted({text.language for text in texts})
+    return Fitted(
+        examples=[row.taught for row in rows if row.left_out is None],
+        reports=[_report(code, [row for row in rows if row.text.language == code], frame.end) for code in languages],
+        left_out={row.text.id: row.left_out for row in rows if row.left_out is not None},
+    )
+
+
+def reasons(max_tokens: int) -> dict[LeftOut, str]:
+    """What people are told of a row that is left out, by why it is."""
+    return {
+        "over_limit": f"over {max_tokens} tokens a side",
+        "empty": "an empty completion",
+        "identical": "equal sides",
+    }
+
+
+def counts_left_out(reports: Iterable[TruncationReport], max_tokens: int) -> str:
+    """How many rows were left out, by reason, such as "3 over 96 tokens a side, 1 with an empty completion"; empty if none were."""
+    reports = list(reports)
+    counts = {why: sum(getattr(report, why) for report in reports) for why in reasons(max_tokens)}
+    words = {why: text if why == "over_limit" else f"with {text}" for why, text in reasons(max_tokens).items()}
+    return ", ".join(f"{count} {words[why]}" for why, count in counts.items() if count)
 
 
 def sequences(config: TrainConfig, example: Example) -> list[tuple[Ids, Ids]]:
@@ -167,33 +203,43 @@ def _cut(example: Example, max_tokens: int) -> Example:
     return replace(example, chosen_ids=example.chosen_ids[:room], rejected_ids=rejected)
 
 
-def _verdict(text: Text, example: Example, max_tokens: int) -> str:
+def _verdict(text: Text, example: Example, max_tokens: int) -> LeftOut | None:
     if not text.chosen.strip() or (text.rejected is not None and not text.rejected.strip()):
         return "empty"
     if example.chosen_ids == example.rejected_ids:
         return "identical"
     longest = max(len(example.chosen_ids), len(example.rejected_ids or ()))
-    return "over_limit" if len(example.prompt_ids) + longest > max_tokens else "kept"
+    return "over_limit" if len(example.prompt_ids) + longest > max_tokens else None
 
 
-def _report(language: str, rows: Sequence[tuple[Text, Example, str]], tokens: int, end: int) -> TruncationReport:
-    counts = {name: sum(v == name for _, _, v in rows) for name in ("kept", "over_limit", "empty", "identical")}
-    characters = sum(len(t.chosen) + len(t.rejected or "") for t, _, _ in rows)
-    kept = [[ids for ids in (e.chosen_ids, e.rejected_ids) if ids is not None] for _, e, v in rows if v == "kept"]
-    endless = [[ids[-1] != end for ids in sides] for sides in kept]
+class _Row(NamedTuple):
+    """A text, its tokens, what is taught of them, and why it is not."""
+
+    text: Text
+    whole: Example
+    taught: Example
+    left_out: LeftOut | None
+
+
+def _report(language: str, rows: Sequence[_Row], end: int) -> TruncationReport:
+    counts = Counter(row.left_out for row in rows)
+    characters = sum(len(row.text.chosen) + len(row.text.rejected or "") for row in rows)
+    kept = [row.taught for row in rows if row.left_out is None]
+    endless = [[ids[-1] != end for ids in (e.chosen_ids, e.rejected_ids) if ids is not None] for e in kept]
     return TruncationReport(
         language=language,
         rows=len(rows),
-        kept=counts["kept"],
+        kept=len(kept),
         cut=sum(map(any, endless)),
         share_without_end=sum(map(sum, endless)) / max(sum(map(len, endless)), 1),
         over_limit=counts["over_limit"],
         empty=counts["empty"],
         identical=counts["identical"],
         share_over_limit=counts["over_limit"] / len(rows),
-        tokens_per_character=tokens / max(characters, 1),
-        length_difference=_length_difference([e for _, e, _ in rows]),
-        length_difference_kept=_length_difference([e for _, e, v in rows if v == "kept"]),
+        tokens_per_character=sum(len(r.whole.chosen_ids) + len(r.whole.rejected_ids or ()) for r in rows)
+        / max(characters, 1),
+        length_difference=_length_difference([row.whole for row in rows]),
+        length_difference_kept=_length_difference(kept),
     )
 
 

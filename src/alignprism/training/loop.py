@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -70,7 +70,8 @@ class TrainResult:
 
     ``steps`` were taken of ``planned_steps``; ``kept_step`` is the one whose weights are the result; where it is not the
     last one, the last one's weights lie in the folder ``last``. ``unshared`` says why
-    pairs did not share a row (None: they did). ``precision`` is what products were computed in. ``displacement`` is `alignprism.training.curve.displacement`;
+    pairs did not share a row (None: they did). ``precision`` is what products were computed in. ``displacement`` is
+    `alignprism.training.curve.displacement`, ``displacement_by_language`` that of each language with rows enough to tell;
     ``warnings`` are sentences for people.
     """
 
@@ -92,8 +93,10 @@ class TrainResult:
     unshared: str | None
     displacement: float | None
     warnings: list[str]
-    precision: str
     identity: dict[str, str]
+    # Last and with defaults: results of earlier versions have none.
+    precision: str = ""
+    displacement_by_language: dict[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -319,7 +322,7 @@ def _finish(
     accelerator.wait_for_everyone()
     rows = curves.read_curve(out)
     lora = plan.config.lora_rank > 0
-    fall = curves.displacement(rows)
+    fall, falls = curves.displacement(rows), curves.displacement_by_language(rows)
     result = TrainResult(
         method=plan.config.method,
         steps=steps,
@@ -338,7 +341,8 @@ def _finish(
         reference_digest=plan.reference.digest if plan.reference else None,
         unshared=plan.unshared,
         displacement=fall,
-        warnings=_warnings(plan.config, fall),
+        displacement_by_language=falls,
+        warnings=_warnings(plan.config, fall, falls),
         precision=identity["precision"],
         identity=identity,
     )
@@ -364,13 +368,26 @@ def _save_weights(accelerator: Accelerator, scorer: nn.Module, folder: Path) -> 
             inner.model.save_pretrained(str(temporary), state_dict=weights)
 
 
-def _warnings(config: TrainConfig, fall: float | None) -> list[str]:
-    if fall is None or fall > -config.displacement_alarm:
-        return []
-    return [
-        f"likelihood displacement: at the end the chosen answers are {-fall:.2f} nats per token less likely than under the "
-        "reference; a lower learning rate, a higher beta or an NLL term (nll_weight) keeps them"
-    ]
+_CURE = "a lower learning rate, a higher beta or an NLL term (nll_weight) keeps them"
+
+
+def _warnings(config: TrainConfig, fall: float | None, by_language: Mapping[str, float]) -> list[str]:
+    """Sentences on likelihood displacement: in all, and in single languages, which the whole may hide."""
+    found = []
+    if fall is not None and fall <= -config.displacement_alarm:
+        found.append(
+            f"likelihood displacement: at the end the chosen answers are {-fall:.2f} nats per token less likely than under the "
+            f"reference; {_CURE}"
+        )
+    fallen = sorted((value, code) for code, value in by_language.items() if value <= -config.displacement_alarm)
+    if fallen:
+        listed = ", ".join(f"{code} {-value:.2f}" for value, code in fallen)
+        found.append(
+            f"likelihood displacement by language: at the end the chosen answers are less likely than under the reference by, "
+            f"in nats per token: {listed}; {_CURE} (languages with fewer than {curves.FEWEST_ROWS} rows in the last quarter of "
+            "the steps are not told)"
+        )
+    return found
 
 
 def _claim(out: Path, identity: dict[str, str]) -> None:

@@ -234,4 +234,6 @@ def _language_figures(sums: dict[str, float], *, both: bool) -> LanguageFigures:
         figures["rejected_log_prob"] = sums["rejected"] / n
         figures["margin"] = sums["margin"] / n
         figures["accuracy"] = sums["accuracy"] / n
+        figures["reference_chosen_log_prob"] = sums["reference_chosen"] / n
+        figures["chosen_tokens"] = int(sums["chosen_tokens"])
     return figures
