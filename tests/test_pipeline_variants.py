@@ -24,6 +24,9 @@ def test_a_taught_base_is_trained_evaluated_and_goes_on_unchanged(bench: Bench, 
         folder = run / "models" / cell
         assert (folder / ("config.json" if weights == "full" else "adapter_config.json")).is_file()
         assert manifest(run)["models"][cell]["digest"]
+    models = manifest(run)["models"]
+    starts = [models[cell]["trained_from"] for cell in ("base-ift", "sft-preferred", "dpo-sft")]
+    assert starts == ["base", "base-ift", "sft-preferred"]
     first_loss = results(run)["curves"]["dpo-sft"][0]["loss"]
     assert first_loss == pytest.approx(0.6931, abs=1e-3)
     digests = {name: entry["digest"] for name, entry in manifest(run)["models"].items()}

@@ -94,7 +94,9 @@ def _body(card: Mapping[str, Any]) -> list[str]:
     """The card in lines: what made the model, then its settings, its result, and what became of the rows by language."""
     plain = {key: value for key, value in card.items() if key not in _SECTIONS and key != "truncation"}
     blocks = [_lines(plain)]
-    blocks += [f"## {title}\n\n{_lines(card[key])}" for key, title in _SECTIONS.items() if card.get(key)]
+    for key, title in _SECTIONS.items():
+        if values := {name: value for name, value in (card.get(key) or {}).items() if name != "warnings"}:
+            blocks.append(f"## {title}\n\n{_lines(values)}")
     if reports := card.get("truncation"):
         columns = ("language", "rows", "kept", "over_limit", "cut", "empty", "identical")
         lines = [columns, ("---",) * len(columns), *([str(report[name]) for name in columns] for report in reports)]

@@ -347,17 +347,20 @@ def _note(layout: Plan, stage: str) -> None:
         digest = weights_digest(base.folder if adapter else folder, adapter)
         manifest["models"][folder.name] = {
             "source": f"models/{folder.name}",
-            **_origin(json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))),
+            **_origin(json.loads((folder / CARD_FILE).read_text(encoding="utf-8")), manifest["models"]),
             "digest": digest,
         }
 
 
-def _origin(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model that the study made comes from, and what its training warned of."""
+def _origin(card: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What a model that the study made comes from, as `models` of the manifest name it, and what its training warned of."""
     if "parts" in card:
         return {"merged_from": card["parts"]}
-    warnings = card["result"]["warnings"]
-    return {"trained_from": card["trained_from"]["name"], **({"warnings": warnings} if warnings else {})}
+    start, warnings = card["trained_from"], card["result"]["warnings"]
+    # A base that was taught first goes by the base's name where it is trained; its weights are those of NAME-ift.
+    same = [name for name, entry in models.items() if entry["digest"] == start["digest"]]
+    name = start["name"] if start["name"] in same or not same else same[0]
+    return {"trained_from": name, **({"warnings": warnings} if warnings else {})}
 
 
 def estimate_minutes(todo: Sequence[Stage]) -> float:

@@ -92,7 +92,7 @@ def test_a_prompt_that_is_no_red_team_prompt_makes_a_general_pair() -> None:
     ],
 )
 def test_what_makes_no_honest_pair_is_dropped_and_counted(candidates: tuple[Candidate, ...], reason: str) -> None:
-    assert safety(*candidates) == Made([], [SetAside("p", reason)])
+    assert safety(*candidates) == Made([], [SetAside("p", reason, language="en")])
 
 
 def test_the_chosen_side_is_usable_even_when_the_least_harmful_is_not() -> None:

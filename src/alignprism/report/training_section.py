@@ -82,15 +82,8 @@ def training(results: Results) -> Section | None:
     parts += construction(results)
     lengths = [{"rows of": name, **report} for name, report in _reports(results.part("truncation"))]
     if lengths:
-        parts.append(
-            Folded(
-                "What the length limit did, by language",
-                from_records(
-                    "Tokens and the length limit, before and after; trainings on pairs see the pairs that are left",
-                    lengths,
-                ),
-            )
-        )
+        title = "What the length limit did, by language: to all pairs, then to what is left for each training"
+        parts.append(Folded(title, from_records("Tokens and the length limit", [_ordered(row) for row in lengths])))
     lead = "How the models were made. Nothing here is evidence about test prompts."
     return Section("training", "Training", lead, tuple(parts)) if parts else None
 
@@ -156,10 +149,18 @@ def _by_language(curves: Mapping[str, Any], trainings: Mapping[str, Any]) -> lis
             rows.append(record)
     if not rows:
         return []
-    caption = "Means over the last quarter of the steps"
+    title = "Curves by language, over the last quarter of the steps"
     if any(_AGAINST in row for row in rows):
-        caption += f"; the chosen sides against the reference from {FEWEST_ROWS} rows on"
-    return [Folded("Curves by language", from_records(caption, rows))]
+        title += f" (chosen against reference: of languages with {FEWEST_ROWS} rows there or more)"
+    return [Folded(title, from_records("Means over the last quarter of the steps", rows))]
+
+
+_FIRST = ("rows of", "language", "rows", "kept", "over_limit", "cut", "empty", "identical")
+
+
+def _ordered(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts first, in the order in which they are read; files keep keys by the alphabet."""
+    return {name: report[name] for name in _FIRST if name in report} | dict(report)
 
 
 def _reports(truncation: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

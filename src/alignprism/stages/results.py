@@ -218,7 +218,11 @@ def _document(
         "prompt_sets": _prompt_sets(prompts.values(), study),
         "set_aside": _set_aside(context),
         "provenance": {
-            "models": manifest["models"],
+            # Warnings of trainings stand in the first box and with how each training ended.
+            "models": {
+                name: {key: value for key, value in entry.items() if key != "warnings"}
+                for name, entry in manifest["models"].items()
+            },
             "judges": manifest["judges"],
             "test": manifest["test"],
             "versions": manifest["versions"],
