@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -16,23 +15,23 @@ from alignprism import __version__
 from alignprism.construct.pair_plan import harmful_from
 from alignprism.errors import InputError
 from alignprism.merge_sources import merge_resolved
-from alignprism.model_card import cards_of, outcome, readme, research_only, write_card
+from alignprism.model_card import write_card
 from alignprism.models.local import LocalEngine, load
 from alignprism.models.protocol import Decoding
-from alignprism.models.spec import ModelSpec, ResolvedModel, name_under
+from alignprism.models.spec import ResolvedModel
 from alignprism.rows import Completion, Pair, Prompt, read_rows, write_atomic, write_rows
+from alignprism.stages.cards import base_source, data_of, facts_of, file_name, inherited, learned_of, readme_of
 from alignprism.stages.context import Cell, Context, arm_stage, arms_of, cells_of, dev_prompts
 from alignprism.stages.data import write_json
 from alignprism.stages.engines import adapters_of, cell_model, start_of, taught_name
 from alignprism.stages.evaluate import completions_of
 from alignprism.study import Study
-from alignprism.training.adapters import CONFIG_FILE, check_plain, name_base, publish, stack_adapters, temporary_beside
+from alignprism.training.adapters import check_plain, name_base, publish, stack_adapters, temporary_beside
 from alignprism.training.config import Method, TrainConfig, TrainingError
 from alignprism.training.curve import EVALUATIONS_FILE, read_curve, read_lines
 from alignprism.training.examples import (
     Example,
     Text,
-    TruncationReport,
     counts_left_out,
     make_examples,
     texts_of_pairs,
@@ -43,8 +42,6 @@ from alignprism.training.model_folder import DESCRIPTION, TERMS, copy_files
 from alignprism.training.plan import split_held_out
 from alignprism.training.precision import compute_dtype, weights_dtype
 from alignprism.training.reference import Reference, compute_reference, store_path
-
-RESEARCH_ONLY = ("sft-random",)
 
 
 def check_starts(study: Study, models: Mapping[str, ResolvedModel]) -> None:
@@ -79,7 +76,7 @@ def teach(context: Context, name: str) -> list[Path]:
     card = {
         "method": "ift",
         "seed": config.seed,
-        "data": {"general": _file_name(context.study.data.general)},
+        "data": {"general": file_name(context.study.data.general)},
         "redistribute": all(p.redistribute for p in rows),
         "licences": sorted({p.licence for p in rows}),
     }
@@ -103,7 +100,7 @@ def train_cell(context: Context, cell: Cell) -> list[Path]:
         "method": cell.method,
         "seed": cell.seed,
         "mixture": arms_of(context.study)[cell.arm],
-        "data": _data(context.study, pairs),
+        "data": data_of(context.study, pairs),
         "redistribute": all(p.redistribute for p in pairs),
         "licences": sorted({p.licence for p in pairs}),
     }
@@ -124,7 +121,7 @@ def merge_cell(context: Context, cell: Cell) -> list[Path]:
         index = context.cache / "digests.json"
         record = merge_resolved(method, settings, base, models[0], models[1], made, index, context.say)
         if (made / "adapter_config.json").is_file():
-            name_base(made, _base_source(context, base))
+            name_base(made, base_source(context, base))
         card = {
             "alignprism": __version__,
             "method": cell.method,
@@ -132,56 +129,13 @@ def merge_cell(context: Context, cell: Cell) -> list[Path]:
             "merged": asdict(record),
             "parts": list(cell.parts),
         }
-        card |= _inherited({}, models)
+        card |= inherited({}, models)
         copy_files(base.folder, made, TERMS)
         write_card(made, card)
-        write_atomic(made / "README.md", _model_card(cell.name, card, context.study, made).encode())
+        write_atomic(made / "README.md", readme_of(cell.name, card, context.study, made).encode())
         publish(made, target)
     summary = write_json(context.run.stage_folder(f"train:{cell.name}") / "summary.json", {"card": card})
     return [*sorted(path for path in target.rglob("*") if path.is_file()), summary]
-
-
-def _base_source(context: Context, start: ResolvedModel) -> str:
-    """What the study calls the files under a start; a study whose base is a server trains nothing."""
-    # Of a model that is taught, these are not the baseline's.
-    names = [context.study.baseline, *context.models]
-    name = next((name for name in names if context.models[name].folder == start.folder), names[0])
-    entry = context.study.models[name]
-    assert entry.source is not None
-    return name_under(ModelSpec(name, entry.source, entry.adapter), context.models[name])
-
-
-def _inherited(card: Mapping[str, Any], models: Sequence[ResolvedModel]) -> dict[str, Any]:
-    """What a model may be used for: as its own rows allow, and no more than the models that it is made of."""
-    cards = [found for model in models for found in cards_of(model)]
-    licences = {licence for found in (card, *cards) for licence in found.get("licences", ())}
-    return {
-        "research_only": card.get("method") in RESEARCH_ONLY or any(map(research_only, models)),
-        "redistribute": all(found.get("redistribute", True) for found in (card, *cards)),
-        "licences": sorted(licences),
-    }
-
-
-_FREE_SETTINGS = frozenset({"method", "checkpoint_every", "trackers", "micro_batch_tokens", "gradient_checkpointing"})
-"""Not in a cell's card: they change no result, and the card's bytes are in the keys of what is made with the model."""
-
-
-def _settings(config: TrainConfig) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return {name: value for name, value in settings.items() if name not in _FREE_SETTINGS}
-
-
-def _data(study: Study, pairs: Sequence[Pair]) -> dict[str, str]:
-    """Which of the study's `data` the pairs were made from, by key: `sample`, or the name of a file (its folder is nobody's business)."""
-    kinds, data = {pair.kind for pair in pairs}, study.data
-    safety = ["safety_pairs"] if data.safety_pairs is not None else ["redteam", "completions"]
-    general = ["general_pairs"] if data.general_pairs is not None else [*study.pairs.general_sets, "completions"]
-    keys = [*(safety if "safety" in kinds else ()), *(general if "general" in kinds else ())]
-    return {key: _file_name(getattr(data, key)) for key in keys if getattr(data, key) is not None}
-
-
-def _file_name(source: str | None) -> str:
-    return Path(source).name if source else ""
 
 
 def is_cell(study: Study, name: str) -> bool:
@@ -308,8 +262,8 @@ def _fit(
     context.timing["training_seconds"] = result.seconds
     for warning in result.warnings:
         context.say(f"{cell}: {warning}")
-    learned = _learned(trained, held_out)
-    card |= _facts(context, start, texts, truncation, config, result) | _inherited(card, [start])
+    learned = learned_of(trained, held_out)
+    card |= facts_of(context, start, texts, truncation, config, result) | inherited(card, [start])
     card |= {"precision": result.precision} | ({} if card["method"] == "ift" else learned)
     files = _publish(context, cell, start, result, work, tokenizer, card)
     lengths: list[int] = []
@@ -331,36 +285,6 @@ def _fit(
         "card": card,
     }
     return [*files, write_json(context.run.stage_folder(stage) / "summary.json", summary)]
-
-
-def _learned(trained: Sequence[Example], held_out: Sequence[Example]) -> dict[str, Any]:
-    """For the card: pairs that were learned and that were only scored, and the share of safety pairs of the learned ones."""
-    safety = sum(example.kind == "safety" for example in trained)
-    return {"pairs": len(trained), "held_out_pairs": len(held_out), "safety_share": safety / len(trained)}
-
-
-def _facts(
-    context: Context,
-    start: ResolvedModel,
-    texts: Sequence[Text],
-    truncation: Sequence[TruncationReport],
-    config: TrainConfig,
-    result: TrainResult,
-) -> dict[str, Any]:
-    """What every card of a training says: by what, from what, on what, with which settings, and how it ended."""
-    named = {"name": result.reference, "digest": result.reference_digest}
-    return {
-        "alignprism": __version__,
-        "trained_from": {"name": start.name, "digest": start.digest},
-        "reference": named if result.reference is not None else None,
-        "languages": sorted({text.language for text in texts}),
-        "rows": len(texts),
-        "dropped": len(texts) - sum(report.kept for report in truncation),
-        "truncation": [asdict(report) for report in truncation],
-        "settings": _settings(config) | {"over_limit": context.study.training.over_limit},
-        # Seconds differ between equal trainings, and the card's bytes are in the keys of what is made with the model.
-        "result": {name: value for name, value in outcome(asdict(result)).items() if name != "seconds"},
-    }
 
 
 def _reference(
@@ -422,7 +346,7 @@ def _publish(
     temporary, target = work / "cell", context.run.cell_folder(cell)
     if result.adapter is not None:
         stack_adapters([*adapters_of(start), work / result.adapter], temporary)
-        name_base(temporary, _base_source(context, start))
+        name_base(temporary, base_source(context, start))
         for adapter in adapters_of(start):
             # Its own tokenizer and chat template, byte for byte: the cell is trained with them, and is asked with them.
             copy_files(adapter, temporary, DESCRIPTION)
@@ -434,15 +358,7 @@ def _publish(
         tokenizer.save_pretrained(str(temporary))
     copy_files(start.folder, temporary, TERMS)
     write_card(temporary, card)
-    write_atomic(temporary / "README.md", _model_card(cell, card, context.study, temporary).encode())
+    write_atomic(temporary / "README.md", readme_of(cell, card, context.study, temporary).encode())
     target.parent.mkdir(parents=True, exist_ok=True)
     publish(temporary, target)
     return sorted(path for path in target.rglob("*") if path.is_file())
-
-
-def _model_card(cell: str, card: Mapping[str, Any], study: Study, folder: Path) -> str:
-    entry = study.models[study.baseline]
-    how = "Merged" if "merged" in card else "Trained"
-    laid_over = f" with the adapter {entry.adapter}" if entry.adapter else ""
-    made = f"{how} by alignprism in study `{study.name}` from {entry.source}{laid_over}."
-    return readme(cell, str(entry.source), card, made, adapter=(folder / CONFIG_FILE).is_file())

@@ -45,6 +45,7 @@ from alignprism.training.precision import compute_dtype, computed_in
 from alignprism.training.reference import Reference
 from alignprism.training.scorer import Scorer, head_cost, why_not_shared
 from alignprism.training.step import run_step
+from alignprism.training.trackers import start_trackers, track
 
 RESULT_FILE = "training.json"
 RUN_FILE = "run.json"
@@ -151,7 +152,7 @@ def train(
         keep(at)
         copy_checkpoint(accelerator, out / CHECKPOINT_FILE, out / BEST_FILE)
 
-    _start_trackers(accelerator, config, run_name or out.resolve().name)
+    start_trackers(accelerator, config, run_name or out.resolve().name)
     steps_to_evaluate = {min(s, plan.steps) if s >= 0 else plan.steps + 1 + s for s in config.evaluate_steps}
     while True:
         if evaluate is not None and step in steps_to_evaluate:
@@ -166,22 +167,15 @@ def train(
             curves.append_row(out, row)
         if step % config.checkpoint_every == 0 and step < plan.steps:
             keep(step)
-        _track(accelerator, config, row)
+        track(accelerator, config, row)
         if report is not None:
             report(Progress(step, plan.steps, row))
     if config.trackers:
         accelerator.end_training()
-    kept = step
-    accelerator.wait_for_everyone()  # the first process may still be writing its best
-    best = load_checkpoint(out / BEST_FILE, identity) if config.held_out_share else None
-    if best is not None and best.step != step:
-        _save_weights(accelerator, scorer, out / LAST_FOLDER)
-        restore(best, scorer, optimiser)
-        kept = best.step
+    kept = _restore_best(accelerator, config, out, identity, scorer, optimiser, step)
     if evaluate is not None and config.evaluate_steps and config.held_out_share:
-        _evaluate(
-            accelerator, out, kept, scorer, evaluate
-        )  # the weights that are the result, whichever step's they are
+        # The weights that are the result, whichever step's they are.
+        _evaluate(accelerator, out, kept, scorer, evaluate)
     return _finish(accelerator, plan, out, identity, scorer, steps=step, kept=kept)
 
 
@@ -271,6 +265,25 @@ def _resume(
     return step
 
 
+def _restore_best(
+    accelerator: Accelerator,
+    config: TrainConfig,
+    out: Path,
+    identity: dict[str, str],
+    scorer: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+) -> int:
+    """Put the weights that did best on held-out rows in place, the last ones beside them; returns the step of what is kept."""
+    accelerator.wait_for_everyone()  # the first process may still be writing its best
+    best = load_checkpoint(out / BEST_FILE, identity) if config.held_out_share else None
+    if best is None or best.step == step:
+        return step
+    _save_weights(accelerator, scorer, out / LAST_FOLDER)
+    restore(best, scorer, optimiser)
+    return best.step
+
+
 def _evaluate(accelerator: Accelerator, out: Path, step: int, scorer: nn.Module, evaluate: Evaluate) -> None:
     """Ask the caller for its figures of this step once, without touching the random state of training."""
     if is_sharded(scorer):  # its layers are gathered from processes that would not be asked
@@ -287,25 +300,6 @@ def _evaluate(accelerator: Accelerator, out: Path, step: int, scorer: nn.Module,
         torch.set_rng_state(state)
         curves.append_line(path, {"step": step, **figures})
     accelerator.wait_for_everyone()
-
-
-def _start_trackers(accelerator: Accelerator, config: TrainConfig, name: str) -> None:
-    """A run of the project ``alignprism``; tensorboard's has no name but lies in the run's folder."""
-    if config.trackers:
-        plain = {k: v for k, v in asdict(config).items() if isinstance(v, int | float | str | bool)}
-        named = {"wandb": {"name": name}, "trackio": {"name": name}, "mlflow": {"run_name": name}}
-        accelerator.init_trackers("alignprism", config=plain, init_kwargs=named)
-
-
-def _track(accelerator: Accelerator, config: TrainConfig, row: CurveRow) -> None:
-    """Send a curve row to the trackers: overall figures by name, each language's as ``NAME/LANGUAGE``."""
-    if not config.trackers:
-        return
-    values = {k: v for k, v in asdict(row).items() if isinstance(v, int | float) and k != "step"}
-    values["tokens_per_second"] = row.tokens / max(row.seconds, 1e-9)
-    for language, figures in row.languages.items():
-        values |= {f"{name}/{language}": float(str(value)) for name, value in figures.items()}
-    accelerator.log(values, step=row.step)
 
 
 def _finish(

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from alignprism.errors import InputError
+from alignprism.training.config import TrainConfig
+from alignprism.training.curve import CurveRow
+
+if TYPE_CHECKING:  # the command line reads the names below, and need not wait for accelerate
+    from accelerate import Accelerator
 
 TRACKERS = ("tensorboard", "trackio", "mlflow", "wandb")
 
@@ -32,3 +39,22 @@ def refuse_missing(names: Iterable[str], asked_by: str) -> tuple[str, ...]:
             f"{asked_by} {missing[0]}: the package {missing[0]} is not installed; pip install {missing[0]}"
         )
     return wanted
+
+
+def start_trackers(accelerator: Accelerator, config: TrainConfig, name: str) -> None:
+    """A run of the project ``alignprism``; tensorboard's has no name but lies in the run's folder."""
+    if config.trackers:
+        plain = {k: v for k, v in asdict(config).items() if isinstance(v, int | float | str | bool)}
+        named = {"wandb": {"name": name}, "trackio": {"name": name}, "mlflow": {"run_name": name}}
+        accelerator.init_trackers("alignprism", config=plain, init_kwargs=named)
+
+
+def track(accelerator: Accelerator, config: TrainConfig, row: CurveRow) -> None:
+    """Send a curve row to the trackers: overall figures by name, each language's as ``NAME/LANGUAGE``."""
+    if not config.trackers:
+        return
+    values = {k: v for k, v in asdict(row).items() if isinstance(v, int | float) and k != "step"}
+    values["tokens_per_second"] = row.tokens / max(row.seconds, 1e-9)
+    for language, figures in row.languages.items():
+        values |= {f"{name}/{language}": float(str(value)) for name, value in figures.items()}
+    accelerator.log(values, step=row.step)
