@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tiny_model import REPOSITORY, Bench, results
 
 from alignprism.rows import Pair, Prompt, read_rows
+
+
+def keep_a_quarter(folder: Path) -> None:
+    """Rows of every fourth seed, in all languages: comparing all of them with the held-out prompts takes minutes."""
+    for file in (folder / name for name in ("prompts.parquet", "pairs.parquet")):
+        table = pq.read_table(file)
+        kept = [zlib.crc32(seed.encode()) % 4 == 0 for seed in table["seed_id"].to_pylist()]
+        pq.write_table(table.filter(pa.array(kept)), file)
 
 
 @pytest.mark.slow
@@ -19,6 +30,11 @@ def test_polyrefuse_goes_from_import_to_report(bench: Bench, tmp_path: Path, sha
     for step in steps:
         said = bench.call(*step)
         assert said.code == 0, said.all
+    pairs_of = {
+        name: read_rows(tmp_path / "split" / name, Pair) for name in ("pairs.parquet", "held_out_pairs.parquet")
+    }
+    assert sum(map(len, pairs_of.values())) == 7366, "every pair is in one of the two files"
+    keep_a_quarter(tmp_path / "split")
     study = tmp_path / "study.yaml"
     study.write_text((REPOSITORY / "examples" / "polyrefuse" / "study.yaml").read_text("utf-8"), "utf-8")
     small = {
@@ -44,10 +60,8 @@ def test_polyrefuse_goes_from_import_to_report(bench: Bench, tmp_path: Path, sha
     assert {pair.language for pair in pairs} <= {"en", "es", "fr"}
     found = results(tmp_path / "run")
     counted = found["pairs"]["safety"]
-    train, held_out = (
-        len(read_rows(tmp_path / "split" / name, Pair)) for name in ("pairs.parquet", "held_out_pairs.parquet")
-    )
-    assert train + held_out == 7366
+    train = len(read_rows(tmp_path / "split" / "pairs.parquet", Pair))
+    assert 500 < train < len(pairs_of["pairs.parquet"])
     assert counted["made"] + sum(counted["dropped"].values()) == train, (
         "every pair of a train prompt is used or counted"
     )
