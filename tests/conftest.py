@@ -7,6 +7,10 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers side by side (make test) have a core each, and so have the processes that they start: a second thread would
+    # spin, not work.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
@@ -26,7 +30,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def _threads() -> None:
     import torch
 
-    # Workers side by side (make test) have a core each.
     torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 

@@ -30,15 +30,21 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_a_head_trained_on_own_labels_loads_has_a_card_and_can_be_a_judge(labels: Path, tmp_path: Path) -> None:
-    out = tmp_path / "my-head"
+@pytest.fixture(scope="module")
+def trained(labels: Path) -> Path:
+    """A head of those labels."""
+    out = labels.parent / "my-head"
     done = _call("judge", "train-head", str(labels), "--out", str(out))
     assert done.returncode == 0, done.stderr
-    head = Head.load(out)
+    return out
+
+
+def test_a_head_trained_on_own_labels_loads_has_a_card_and_can_be_a_judge(trained: Path) -> None:
+    head = Head.load(trained)
     assert 0 < head.threshold < 1
     assert "80 rows" in head.card_text
-    study = parse(f"judges:\n  evaluation: {out}\n")
-    assert study.judges.evaluation == str(out)
+    study = parse(f"judges:\n  evaluation: {trained}\n")
+    assert study.judges.evaluation == str(trained)
 
 
 def test_a_wrong_label_names_file_and_line_and_exits_2(labels: Path, tmp_path: Path) -> None:
@@ -52,9 +58,7 @@ def test_a_wrong_label_names_file_and_line_and_exits_2(labels: Path, tmp_path: P
     assert not (tmp_path / "x").exists()
 
 
-def test_a_judge_that_saw_a_prompt_of_the_study_is_refused(labels: Path, tmp_path: Path) -> None:
-    out = tmp_path / "my-head"
-    assert _call("judge", "train-head", str(labels), "--out", str(out)).returncode == 0
+def test_a_judge_that_saw_a_prompt_of_the_study_is_refused(labels: Path, trained: Path, tmp_path: Path) -> None:
     prompt = json.loads(labels.read_text(encoding="utf-8").splitlines()[0])["prompt"]
     rows = [{"id": "seen-1", "text": prompt, "language": "en", "split": "test"}]
     file = tmp_path / "prompts.jsonl"
@@ -64,7 +68,7 @@ def test_a_judge_that_saw_a_prompt_of_the_study_is_refused(labels: Path, tmp_pat
         "languages: {train: [], test: [en]}\nmethods: []\n"
         "data: {redteam: prompts.jsonl, translated: null, benign: null, general: null}\n"
         "models: {a: {source: 'embedded:gemma-3-270m'}, b: {source: 'embedded:gemma-3-270m'}}\nbaseline: a\n"
-        f"judges: {{evaluation: {out}}}\n",
+        f"judges: {{evaluation: {trained}}}\n",
         encoding="utf-8",
     )
     done = _call("run", str(study), "--run", str(tmp_path / "run"))
