@@ -266,14 +266,7 @@ def _fit(
     card |= facts_of(context, start, texts, truncation, config, result) | inherited(card, [start])
     card |= {"precision": result.precision} | ({} if card["method"] == "ift" else learned)
     files = _publish(context, cell, start, result, work, tokenizer, card)
-    lengths: list[int] = []
-    if evaluate is not None:
-        # The limits on the answers' length that were in force: evaluation.max_new_tokens may be another one later.
-        lengths = sorted({int(row["max_new_tokens"]) for row in read_lines(work / EVALUATIONS_FILE)})
-        # Sorted, since the step whose weights are kept is evaluated last.
-        steps = sorted(int(row["step"]) for row in read_lines(work / EVALUATIONS_FILE))
-        rows = [row for step in steps for row in read_rows(_dev_file(work, step), Completion)]
-        files.append(context.write(stage, "completions.parquet", rows, Completion))
+    lengths = _keep_dev_answers(context, stage, work, files) if evaluate is not None else []
     summary = {
         "curve": [{k: v for k, v in asdict(row).items() if k != "seconds"} for row in read_curve(work)],
         "truncation": [asdict(report) for report in truncation],
@@ -327,6 +320,19 @@ def _dev_completions(
         return {"completions": float(len(rows)), "max_new_tokens": float(evaluation.max_new_tokens)}
 
     return evaluate
+
+
+def _keep_dev_answers(context: Context, stage: str, work: Path, files: list[Path]) -> list[int]:
+    """Write the answers of all checkpoints as one file, which is added to `files`; returns the limits on their length.
+
+    Those are the ones that were in force: evaluation.max_new_tokens may be another one later.
+    """
+    evaluations = read_lines(work / EVALUATIONS_FILE)
+    # Sorted, since the step whose weights are kept is evaluated last.
+    steps = sorted(int(row["step"]) for row in evaluations)
+    rows = [row for step in steps for row in read_rows(_dev_file(work, step), Completion)]
+    files.append(context.write(stage, "completions.parquet", rows, Completion))
+    return sorted({int(row["max_new_tokens"]) for row in evaluations})
 
 
 def _dev_file(work: Path, step: int) -> Path:
